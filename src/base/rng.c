@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "base/rng.h"
+
+void rng_fill(struct rng *r, void *buf, size_t len)
+{
+    char *p = buf;
+    while (len > 0) {
+        uint64_t v = rng_u64(r);
+        size_t n = MIN(len, sizeof(v));
+        memcpy(p, &v, n);
+        p += n;
+        len -= n;
+    }
+}

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The driver struct: what a driver author fills in, at the bottom of the driver's file. Everything
+ * left out has the default named here. Listed in drivers.c.
+ */
+#ifndef BLOCK_DRIVER_H
+#define BLOCK_DRIVER_H
+
+#include "base/option.h"
+#include "block/block.h"
+
+enum driver_kind {
+    DRIVER_PROTOCOL, /* reaches bytes: file, nbd, mem, null */
+    DRIVER_FILTER,   /* same bytes as its child, other behaviour: verify, delay */
+    DRIVER_FORMAT,   /* maps guest bytes to children: raw, qcow2, cow */
+};
+
+enum child_role {
+    CHILD_FILTERED,  /* a filter's one child: size, limits and status default to its */
+    CHILD_FILE,      /* a format's metadata (and data, unless there is a data child) */
+    CHILD_DATA,      /* guest data */
+    CHILD_BACKING,   /* what is not allocated here is read from there; opened read-only */
+    CHILD_REFERENCE, /* trusted copy: opened as raw bytes, a format is never probed for it */
+};
+
+struct child_def {
+    const char *name;
+    enum child_role role;
+    bool required;
+    bool probe; /* a format may be probed when only a file name is given */
+};
+
+struct limits {
+    uint32_t align;          /* offsets and lengths the driver takes (power of two) */
+    uint32_t mem_align;      /* of buffers (power of two) */
+    uint64_t max_transfer;   /* READ, WRITE; 0: none */
+    uint64_t max_zero;       /* ZERO; 0: none */
+    uint64_t max_discard;    /* DISCARD; 0: none */
+    uint32_t zero_align;     /* ZERO and DISCARD work on whole units of this (power of two, >= align): */
+    uint32_t discard_align;  /*   the gate writes the rest of a ZERO, leaves out that of a DISCARD */
+    uint32_t preferred;      /* a good size for requests, for exports to advertise; 0: 4096 */
+    unsigned supported;      /* REQ_FUA, REQ_UNMAP, REQ_NO_FALLBACK, REQ_COMPRESSED it handles itself;
+                                the gate emulates FUA by a flush */
+    bool serialise;          /* overlapping requests wait for each other (reads may share) */
+};
+
+/* Where guest bytes live; answer of a format's map. */
+enum map_kind {
+    MAP_DATA,    /* at .offset of .node */
+    MAP_ZERO,    /* read as zeroes */
+    MAP_BACKING, /* not here: the backing child at the same offset, zeroes past its end */
+    MAP_SPECIAL, /* only read_special can read it (compressed) */
+};
+struct mapping {
+    enum map_kind kind;
+    uint64_t bytes;   /* from the asked offset, > 0, at most what was asked */
+    struct node *node;
+    uint64_t offset;
+    bool allocated;   /* MAP_ZERO: space is reserved for it */
+    bool compressed;
+};
+
+/* A place for a write; answer of a format's alloc, given back to commit or abort. */
+struct placement {
+    uint64_t guest_offset, bytes; /* the part of the asked range it serves: bytes > 0 */
+    struct node *node;            /* write there */
+    uint64_t offset;
+    /* Bytes around it in the same new unit that access must fill from the old mapping
+     * (copy-on-write); 0 when nothing has to be copied. */
+    uint64_t cow_head, cow_tail;
+    bool fresh;                   /* commit must be called; false: overwrite in place */
+    void *cookie;                 /* the format's */
+};
+
+struct format_ops {
+    co_fn int (*map)(struct node *n, uint64_t offset, uint64_t bytes, struct mapping *ret);
+    /* Find a place for a write of up to @bytes at @offset; changes no mapping a reader could see.
+     * Default: the place map names (formats that map everything, like raw). */
+    co_fn int (*alloc)(struct node *n, uint64_t offset, uint64_t bytes, struct placement *ret);
+    /* The data (head and tail included) is written: publish the mapping. */
+    co_fn int (*commit)(struct node *n, struct placement *p);
+    /* The data could not be written: give the place back. */
+    co_fn void (*abort)(struct node *n, struct placement *p);
+    /* Make the range read as zeroes / drop it without data. -ENOTSUP: the gate writes zeroes. */
+    co_fn int (*unmap)(struct node *n, uint64_t offset, uint64_t bytes, bool discard, unsigned flags);
+    co_fn int (*read_special)(struct node *n, const struct mapping *m, uint64_t offset,
+                              const struct iovec *iov, int niov, uint64_t bytes);
+    co_fn int (*write_compressed)(struct node *n, struct req *r);
+    /* Write cached metadata down; the children are flushed afterwards. Default: nothing to do. */
+    co_fn int (*flush)(struct node *n);
+    co_fn int (*truncate)(struct node *n, uint64_t size, unsigned flags, struct err *err);
+};
+
+struct driver {
+    const char *name;
+    enum driver_kind kind;
+    const char *summary;            /* one sentence: help, QMP and the manual show it */
+    const struct option *options;   /* ends with {0}; stored in the state */
+    const struct child_def *children; /* ends with {0} */
+    const char *const *prefixes;    /* file-name prefixes this driver owns: {"nbd:", "nbd://", NULL} */
+    /* Turn a name that begins with one of the prefixes (or, for "file", any plain name) into
+     * options. */
+    int (*parse_name)(const char *name, json_t *options, struct err *err);
+    /* The name a user would write for an open node, malloc'ed; NULL: json:{...}. */
+    char *(*make_name)(const struct node *n);
+    size_t state_size;              /* zeroed and owned by the core; options are applied before open */
+    /* Children are open when this is called. May set n->size and n->limits; both default to the
+     * filtered (or file) child's. */
+    co_fn int (*open)(struct node *n, struct err *err);
+    /* Accepts half-open state; never fails. Children are closed by the core afterwards. */
+    co_fn void (*close)(struct node *n);
+    /* PROTOCOL, FILTER: one request, already clamped, aligned, split. Default: pass it to the
+     * first child. A filter that passes @r itself on needs no copy. Formats leave it out. */
+    co_fn int (*io)(struct node *n, struct req *r);
+    const struct format_ops *format;
+    /* FORMAT: 0 (no) to 100 (certainly) for the first @len bytes of a file. */
+    int (*probe)(const uint8_t *buf, size_t len, const char *filename);
+    /* Make a new image: options as for open plus create_options. */
+    const struct option *create_options;
+    size_t create_state_size;
+    co_fn int (*create)(struct graph *g, const char *filename, void *create_state, uint64_t size,
+                        struct err *err);
+    /* Apply a run-time option that changed in the state. */
+    co_fn int (*set)(struct node *n, const char *option, struct err *err);
+    /* Driver-specific facts for info, as QEMU's format-specific data; NULL if none. */
+    co_fn json_t *(*info)(struct node *n);
+    co_fn int (*allocated_bytes)(struct node *n, uint64_t *ret_bytes);
+};
+
+struct gate {
+    struct list in_flight;
+    unsigned count;
+    unsigned serialising;
+    struct co_queue drained;
+};
+
+struct child {
+    const struct child_def *def;
+    struct node *node;
+};
+
+struct node_stats {
+    uint64_t ops[REQ_OP_COUNT], bytes[REQ_OP_COUNT], errors[REQ_OP_COUNT];
+};
+
+struct node {
+    const struct driver *drv;
+    void *state;
+    struct graph *graph;
+    struct list link; /* graph->nodes */
+    char *name;
+    char *filename;
+    json_t *options;  /* as given, children included */
+    unsigned flags;   /* enum open_flags */
+    unsigned refs;
+    unsigned depth;
+    bool read_only;
+    bool probed;      /* the format was guessed */
+    uint64_t size;
+    struct limits limits;
+    struct child children[NODE_CHILDREN_MAX];
+    unsigned nchildren;
+    struct gate gate;
+    struct node_stats stats;
+    uint64_t last_opno;
+};
+
+/* The first child: a filter's or format's main one. */
+static inline struct node *node_below(const struct node *n)
+{
+    return n->children[0].node;
+}
+
+/* access.c: the io of every format. */
+co_fn int access_io(struct node *n, struct req *r);
+
+/* drivers.c */
+const struct driver *driver_find(const char *name);
+extern const struct driver *const drivers[]; /* NULL-terminated */
+
+/* Read-only view of a request's data for drivers that want one flat buffer: returns the base if
+ * there is a single element, else NULL. */
+static inline void *req_flat(const struct req *r)
+{
+    return r->niov == 1 ? r->iov[0].iov_base : NULL;
+}
+
+#endif
