@@ -3,6 +3,8 @@
 #ifndef TOOLS_TOOLS_H
 #define TOOLS_TOOLS_H
 
+#include <stdio.h>
+
 #include "block/block.h"
 
 /* How the program was called. */
@@ -27,5 +29,40 @@ int tool_run(struct tool *t, int (*fn)(void *arg), void *arg);
 
 /* A graph whose notices go to stderr. @t must outlive it. */
 void tool_graph_init(struct tool *t, struct graph *g);
+
+/* ---- options that several verbs share ---- */
+
+/* getopt_long values of the options every verb takes; tool_common_option handles them. */
+enum {
+    TOOL_OPT_ENGINE = 0x1000, /* --engine NAME */
+    TOOL_OPT_SEED,            /* --seed N */
+    TOOL_OPT_FIRST_FREE,      /* verbs number their own from here */
+};
+#define TOOL_COMMON_LONG_OPTIONS                                                                             \
+    {"engine", required_argument, NULL, TOOL_OPT_ENGINE},                                                    \
+    {                                                                                                        \
+        "seed", required_argument, NULL, TOOL_OPT_SEED                                                       \
+    }
+#define TOOL_COMMON_HELP                                                                                     \
+    "  --engine=NAME        how I/O is done: uring, threads or sim\n"                                        \
+    "                       (default: $BLKPROOF_ENGINE, else the best there is)\n"                           \
+    "  --seed=N             seed of every random choice (default 1)\n"
+
+/* 0 when @opt is one of the above and @arg is valid; -EINVAL after printing why not. */
+int tool_common_option(struct tool *t, int opt, const char *arg);
+
+/* "writethrough", "writeback", "none", "directsync", "unsafe" (or "off", as "none") to open_flags.
+ * -EINVAL: another word, nothing printed. */
+int tool_cache_flags(const char *mode, unsigned *ret_flags);
+
+/* "ignore"/"off", "unmap"/"on" to open_flags. -EINVAL: another word, nothing printed. */
+int tool_discard_flags(const char *mode, unsigned *ret_flags);
+
+/* "threads", "native", "io_uring" (-i of io and img) to the engine that does it; NULL for native,
+ * which asks for the best there is. -EINVAL: another word, nothing printed. */
+int tool_aio_engine(const char *mode, const char **ret_engine);
+
+/* "PREFIX version X", as --version prints. */
+void tool_version(const struct tool *t);
 
 #endif
