@@ -21,18 +21,17 @@
 #define NS_PER_MS UINT64_C(1000000)
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
-#define MIN(a, b)                                                                                  \
-    ({                                                                                             \
-        __typeof__(a) _a = (a);                                                                    \
-        __typeof__(b) _b = (b);                                                                    \
-        _a < _b ? _a : _b;                                                                         \
+/* Arguments are evaluated once; the names are unique so that calls may be nested. */
+#define CAT_(a, b) a##b
+#define CAT(a, b)  CAT_(a, b)
+#define PICK_(a, b, op, x, y)                                                                              \
+    ({                                                                                                     \
+        __typeof__(a) x = (a);                                                                             \
+        __typeof__(b) y = (b);                                                                             \
+        x op y ? x : y;                                                                                    \
     })
-#define MAX(a, b)                                                                                  \
-    ({                                                                                             \
-        __typeof__(a) _a = (a);                                                                    \
-        __typeof__(b) _b = (b);                                                                    \
-        _a > _b ? _a : _b;                                                                         \
-    })
+#define MIN(a, b) PICK_(a, b, <, CAT(min_a_, __COUNTER__), CAT(min_b_, __COUNTER__))
+#define MAX(a, b) PICK_(a, b, >, CAT(max_a_, __COUNTER__), CAT(max_b_, __COUNTER__))
 #define container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
 #define LIKELY(x) __builtin_expect(!!(x), 1)
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)

@@ -73,6 +73,7 @@ struct placement {
 };
 
 struct format_ops {
+    bool transparent; /* guest bytes are the child's bytes: status is the child's too (raw) */
     co_fn int (*map)(struct node *n, uint64_t offset, uint64_t bytes, struct mapping *ret);
     /* Find a place for a write of up to @bytes at @offset; changes no mapping a reader could see.
      * Default: the place map names (formats that map everything, like raw). */
@@ -88,7 +89,7 @@ struct format_ops {
     co_fn int (*write_compressed)(struct node *n, struct req *r);
     /* Write cached metadata down; the children are flushed afterwards. Default: nothing to do. */
     co_fn int (*flush)(struct node *n);
-    co_fn int (*truncate)(struct node *n, uint64_t size, unsigned flags, struct err *err);
+    co_fn int (*truncate)(struct node *n, uint64_t size, unsigned flags, struct err *err); /* sets n->size */
 };
 
 struct driver {

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* File names as users write them; see name.h. */
+#include "block/name.h"
+
+#include "base/json.h"
+
+const struct driver *name_driver(const char *name)
+{
+    for (int i = 0; drivers[i]; i++) {
+        for (const char *const *p = drivers[i]->prefixes; p && *p; p++) {
+            if (strncmp(name, *p, strlen(*p)) == 0) {
+                return drivers[i];
+            }
+        }
+    }
+    return NULL;
+}
+
+/* Length of "word" in "word:rest" where no slash comes before the colon; 0 if there is none. */
+static size_t protocol_length(const char *name)
+{
+    size_t n = strcspn(name, ":/");
+
+    return name[n] == ':' ? n : 0;
+}
+
+int name_to_options(const char *name, json_t **ret_options, struct err *err)
+{
+    if (!*name) {
+        return err_set(err, -EINVAL, "The 'file' block driver requires a file name");
+    }
+    if (strncmp(name, "json:", 5) == 0) {
+        AUTO_JSON json_t *parsed = NULL;
+        int r = json_parse_object(name + 5, &parsed, err);
+        if (r < 0) {
+            return err_prefix(err, "Could not parse the JSON options: ");
+        }
+        return json_nest(parsed, ret_options, err);
+    }
+    const struct driver *d = name_driver(name);
+    size_t protocol = protocol_length(name);
+    if (!d && protocol > 0) {
+        return err_set(err, -EINVAL, "Unknown protocol '%.*s'", (int)protocol, name);
+    }
+    AUTO_JSON json_t *options = json_object();
+    if (!options || json_object_set_new(options, "driver", json_string(d ? d->name : "file")) < 0) {
+        return err_set(err, -ENOMEM, "no memory for options");
+    }
+    int r = 0;
+    if (d) {
+        r = d->parse_name(name, options, err);
+    } else if (json_object_set_new(options, "filename", json_string(name)) < 0) {
+        r = err_set(err, -EINVAL, "the file name is not UTF-8");
+    }
+    if (r == 0) {
+        *ret_options = TAKE_PTR(options);
+    }
+    return r;
+}

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* File names as users write them. */
+#ifndef BLOCK_NAME_H
+#define BLOCK_NAME_H
+
+#include "block/driver.h"
+
+/* The driver whose prefix begins @name ("blkverify:", "nbd+unix://"); NULL for a plain path. A colon
+ * behind a slash does not make a prefix. */
+const struct driver *name_driver(const char *name);
+
+/* Turn a name into options: json:{...} is parsed; PREFIX:... is parsed by its driver; anything else
+ * is {"driver":"file","filename":NAME}. -EINVAL for an unknown protocol ("Unknown protocol 'x'"). */
+int name_to_options(const char *name, json_t **ret_options, struct err *err);
+
+#endif
