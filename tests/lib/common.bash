@@ -6,11 +6,11 @@
 # Use: `load ../lib/common` on top of the .bats file. `teardown` here stops everything started with
 # `bg`; a file that needs its own teardown calls `stop_all` in it.
 #
-# Nothing here sleeps for time to pass: the loops poll for a fact and give up after WAIT_SECONDS.
+# Nothing here sleeps for time to pass: wait.bash polls for a fact and gives up after WAIT_SECONDS.
 
 TOP=$(cd "${BATS_TEST_DIRNAME:?}/../.." && pwd)
 export TOP
-WAIT_SECONDS=${WAIT_SECONDS:-60} # generous: a loaded machine with a sanitizer build is slow
+. "$TOP/tests/lib/wait.bash"
 declare -gA BG_PID=()
 
 teardown() {
@@ -88,12 +88,6 @@ reap() {
     return "$status"
 }
 
-ended() { # a zombie has ended: only wait can collect it
-    local state
-    state=$(sed 's/.*) //' "/proc/$1/stat" 2>/dev/null) || return 0
-    [ "${state:0:1}" = Z ]
-}
-
 # stop NAME: SIGTERM, then as reap. stop_all: everything that is left, the hard way if it does not go.
 stop() {
     kill -TERM "$(pid "$1")" 2>/dev/null || true
@@ -115,36 +109,13 @@ stop_all() {
     done
 }
 
-# wait_until WHAT CMD...: poll until CMD succeeds.
-wait_until() {
-    local what=$1 end=$((SECONDS + WAIT_SECONDS))
-    shift
-    until "$@" >/dev/null 2>&1; do
-        if [ "$SECONDS" -ge "$end" ]; then
-            echo "waited ${WAIT_SECONDS} s for $what" >&2
-            return 1
-        fi
-        read -rt 0.02 <> <(:) || true # a pause without starting a process
-    done
-}
-
 # wait_for_socket PATH [NAME]: until somebody listens on the unix socket; fails at once, with its
 # output, if the background process NAME ends before.
 wait_for_socket() {
     local path=$1 name=${2:-}
-    wait_until "the socket $path" listening_or_dead "$path" "${name:+${BG_PID[$name]}}" || return
-    listening "$path" && return 0
-    echo "$name ended before it listened on $path:" >&2
-    tail -n 20 "$BATS_TEST_TMPDIR/$name.out" "$BATS_TEST_TMPDIR/$name.err" >&2
-    return 1
-}
-
-listening() { # flag 00010000 of /proc/net/unix: the socket accepts connections
-    [ -S "$1" ] && awk -v p="$1" '$4 == "00010000" && $8 == p { found = 1 } END { exit !found }' /proc/net/unix
-}
-
-listening_or_dead() {
-    listening "$1" || { [ -n "$2" ] && ended "$2"; }
+    wait_for_listener "$path" "${name:+${BG_PID[$name]}}" && return 0
+    [ -z "$name" ] || tail -n 20 "$BATS_TEST_TMPDIR/$name.out" "$BATS_TEST_TMPDIR/$name.err" >&2
+    fail "${name:-nobody} does not listen on $path"
 }
 
 # wait_for_line FILE ERE: until a line of FILE matches.
