@@ -13,7 +13,7 @@ $(BUILD)/.files: FORCE
 	@[ -f $(BUILD)/build.ninja ] || meson setup $(BUILD) $(MESON_FLAGS) >$(BUILD).log 2>&1 || \
 	  { cat $(BUILD).log >&2; echo "the set-up failed: if a dependency is missing, run scripts/install-deps build" >&2; exit 1; }
 	@rm -f $(BUILD).log
-	@find src tests docs -name '*.c' -o -name '*.scd' | sort >$@.new; \
+	@find src tests docs bench -name '*.c' -o -name '*.scd' | sort >$@.new; \
 	if cmp -s $@.new $@; then rm $@.new; else \
 	  [ ! -f $@ ] || meson setup --reconfigure $(BUILD) $(MESON_FLAGS) >/dev/null; mv $@.new $@; fi
 
