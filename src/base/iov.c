@@ -28,17 +28,16 @@ int iov_slice(struct iovec *dst, const struct iovec *src, int niov, size_t offse
 }
 
 /* Walk the pieces of [offset, offset+bytes): the body sees `mem` and `n`. */
-#define FOR_EACH_PIECE(iov, niov, offset, bytes)                                                   \
-    for (int i_ = 0; i_ < (niov) && (bytes) > 0; i_++)                                             \
-        if ((offset) >= (iov)[i_].iov_len) {                                                       \
-            (offset) -= (iov)[i_].iov_len;                                                         \
+#define FOR_EACH_PIECE(iov, niov, offset, bytes)                                                             \
+    for (int i_ = 0; i_ < (niov) && (bytes) > 0; i_++)                                                       \
+        if ((offset) >= (iov)[i_].iov_len) {                                                                 \
+            (offset) -= (iov)[i_].iov_len;                                                                   \
         } else
 
 void iov_to_buf(const struct iovec *iov, int niov, size_t offset, void *buf, size_t bytes)
 {
     char *out = buf;
-    FOR_EACH_PIECE(iov, niov, offset, bytes)
-    {
+    FOR_EACH_PIECE (iov, niov, offset, bytes) {
         size_t n = MIN(bytes, iov[i_].iov_len - offset);
         memcpy(out, (char *)iov[i_].iov_base + offset, n);
         out += n;
@@ -51,8 +50,7 @@ void iov_to_buf(const struct iovec *iov, int niov, size_t offset, void *buf, siz
 void iov_from_buf(const struct iovec *iov, int niov, size_t offset, const void *buf, size_t bytes)
 {
     const char *in = buf;
-    FOR_EACH_PIECE(iov, niov, offset, bytes)
-    {
+    FOR_EACH_PIECE (iov, niov, offset, bytes) {
         size_t n = MIN(bytes, iov[i_].iov_len - offset);
         memcpy((char *)iov[i_].iov_base + offset, in, n);
         in += n;
@@ -64,8 +62,7 @@ void iov_from_buf(const struct iovec *iov, int niov, size_t offset, const void *
 
 void iov_memset(const struct iovec *iov, int niov, size_t offset, int byte, size_t bytes)
 {
-    FOR_EACH_PIECE(iov, niov, offset, bytes)
-    {
+    FOR_EACH_PIECE (iov, niov, offset, bytes) {
         size_t n = MIN(bytes, iov[i_].iov_len - offset);
         memset((char *)iov[i_].iov_base + offset, byte, n);
         bytes -= n;

@@ -155,7 +155,8 @@ static int put_nested(json_t *out, const char *name, json_t *value, struct err *
         *dot = '\0';
         out = ++depth < JSON_DEPTH_MAX ? child_object(out, step) : NULL;
         if (!out) {
-            return err_set(err, -EINVAL, "option '%s': '%s' is given both as a value and as a group", name, step);
+            return err_set(err, -EINVAL, "option '%s': '%s' is given both as a value and as a group", name,
+                           step);
         }
         step = dot + 1;
     }

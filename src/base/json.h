@@ -7,8 +7,8 @@
 
 #include "base/err.h"
 
-#define JSON_TEXT_MAX (1 * MiB) /* of a json:{...} name: far beyond any real one */
-#define JSON_DEPTH_MAX 128      /* nesting; jansson alone would go to 2048 */
+#define JSON_TEXT_MAX  (1 * MiB) /* of a json:{...} name: far beyond any real one */
+#define JSON_DEPTH_MAX 128       /* nesting; jansson alone would go to 2048 */
 
 static inline void cleanup_json(json_t **j)
 {

@@ -40,16 +40,15 @@ static inline void list_del(struct list *e)
     list_init(e);
 }
 
-#define list_entry(ptr, type, member) container_of(ptr, type, member)
-#define list_first(head, type, member)                                                             \
-    (list_empty(head) ? NULL : list_entry((head)->next, type, member))
-#define list_for_each(pos, head, member)                                                           \
-    for (pos = list_entry((head)->next, __typeof__(*pos), member); &pos->member != (head);         \
+#define list_entry(ptr, type, member)  container_of(ptr, type, member)
+#define list_first(head, type, member) (list_empty(head) ? NULL : list_entry((head)->next, type, member))
+#define list_for_each(pos, head, member)                                                                     \
+    for (pos = list_entry((head)->next, __typeof__(*pos), member); &pos->member != (head);                   \
          pos = list_entry(pos->member.next, __typeof__(*pos), member))
 /* The loop body may unlink or free @pos. */
-#define list_for_each_safe(pos, tmp, head, member)                                                 \
-    for (pos = list_entry((head)->next, __typeof__(*pos), member),                                 \
-        tmp = list_entry(pos->member.next, __typeof__(*pos), member);                              \
+#define list_for_each_safe(pos, tmp, head, member)                                                           \
+    for (pos = list_entry((head)->next, __typeof__(*pos), member),                                           \
+        tmp = list_entry(pos->member.next, __typeof__(*pos), member);                                        \
          &pos->member != (head); pos = tmp, tmp = list_entry(tmp->member.next, __typeof__(*pos), member))
 
 #endif

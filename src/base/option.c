@@ -39,11 +39,11 @@ static int check_range(const struct option *o, uint64_t v, struct err *err)
 {
     if (v < o->min || (o->max && v > o->max)) {
         if (!o->max) {
-            return err_set(err, -EINVAL, "option '%s': %" PRIu64 " is too small: at least %" PRIu64, o->name, v,
-                           o->min);
+            return err_set(err, -EINVAL, "option '%s': %" PRIu64 " is too small: at least %" PRIu64, o->name,
+                           v, o->min);
         }
-        return err_set(err, -EINVAL, "option '%s': %" PRIu64 " is out of range %" PRIu64 " to %" PRIu64, o->name, v,
-                       o->min, o->max);
+        return err_set(err, -EINVAL, "option '%s': %" PRIu64 " is out of range %" PRIu64 " to %" PRIu64,
+                       o->name, v, o->min, o->max);
     }
     return 0;
 }
@@ -72,7 +72,9 @@ static int set_number(const struct option *o, void *place, json_t *j, struct err
         r = o->type == OPT_NS && __builtin_mul_overflow(v, NS_PER_SEC, &v) ? -ERANGE : 0;
     } else if (json_is_string(j)) {
         const char *s = json_string_value(j);
-        r = o->type == OPT_UINT ? parse_uint(s, &v) : o->type == OPT_SIZE ? size_parse(s, &v) : duration_parse(s, &v);
+        r = o->type == OPT_UINT   ? parse_uint(s, &v)
+            : o->type == OPT_SIZE ? size_parse(s, &v)
+                                  : duration_parse(s, &v);
     }
     if (r < 0) {
         AUTO_FREE char *text = json_text(j);
@@ -121,7 +123,8 @@ static int set_enum(const struct option *o, void *place, json_t *v, struct err *
         used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%s", i ? ", " : "", o->values[i]);
         used = MIN(used, sizeof(list) - 1);
     }
-    return err_set(err, -EINVAL, "Parameter '%s' does not accept value '%s': expected %s", o->name, s ? s : "?", list);
+    return err_set(err, -EINVAL, "Parameter '%s' does not accept value '%s': expected %s", o->name,
+                   s ? s : "?", list);
 }
 
 int option_set(const struct option *o, void *state, json_t *value, struct err *err)

@@ -30,7 +30,7 @@ struct option {
     const char *const *values; /* OPT_ENUM: ends with NULL */
     const char *help;          /* one line: unit, range, meaning */
     bool required;
-    bool runtime;              /* may be changed on an open node */
+    bool runtime; /* may be changed on an open node */
 };
 
 /* Set defaults, then take every member of @options that the table names and remove it from there.

@@ -119,7 +119,8 @@ static co_fn int place_for(struct node *n, uint64_t offset, uint64_t bytes, stru
 static co_fn int read_old(struct node *n, const struct req *r, uint64_t offset, void *buf, uint64_t bytes)
 {
     struct iovec iov = {buf, bytes};
-    struct req old = {.op = REQ_READ, .offset = offset, .bytes = bytes, .iov = &iov, .niov = 1, .opno = r->opno};
+    struct req old = {
+        .op = REQ_READ, .offset = offset, .bytes = bytes, .iov = &iov, .niov = 1, .opno = r->opno};
     uint64_t inside = offset < n->size ? MIN(bytes, n->size - offset) : 0;
 
     memset((char *)buf + inside, 0, bytes - inside);
@@ -128,8 +129,8 @@ static co_fn int read_old(struct node *n, const struct req *r, uint64_t offset, 
 }
 
 /* One write of head, guest data and tail together. */
-static __attribute__((noinline)) co_fn int write_cow(struct node *n, const struct req *r, const struct placement *p,
-                                                     uint64_t done)
+static __attribute__((noinline)) co_fn int write_cow(struct node *n, const struct req *r,
+                                                     const struct placement *p, uint64_t done)
 {
     struct iovec iov[IOV_LIST_MAX + 2];
     uint64_t total = p->cow_head + p->bytes + p->cow_tail;
@@ -171,7 +172,8 @@ static __attribute__((noinline)) co_fn int write_cow(struct node *n, const struc
     return ret;
 }
 
-static __attribute__((noinline)) co_fn int write_slice(const struct req *r, const struct placement *p, uint64_t done)
+static __attribute__((noinline)) co_fn int write_slice(const struct req *r, const struct placement *p,
+                                                       uint64_t done)
 {
     struct iovec iov[IOV_LIST_MAX];
     struct req data = data_req(r, REQ_WRITE, p->offset, p->bytes);
@@ -285,12 +287,21 @@ static co_fn int access_status(struct node *n, struct req *r)
             *e = below;
             return 0;
         }
-        *e = (struct extent){.bytes = below.bytes, .data = true, .allocated = true, .zero = below.zero,
-                             .has_offset = true, .offset = m.offset, .file = m.node};
+        *e = (struct extent){.bytes = below.bytes,
+                             .data = true,
+                             .allocated = true,
+                             .zero = below.zero,
+                             .has_offset = true,
+                             .offset = m.offset,
+                             .file = m.node};
         return 0;
     case MAP_ZERO:
-        *e = (struct extent){.bytes = m.bytes, .zero = true, .allocated = true, .has_offset = m.allocated,
-                             .offset = m.offset, .file = m.node};
+        *e = (struct extent){.bytes = m.bytes,
+                             .zero = true,
+                             .allocated = true,
+                             .has_offset = m.allocated,
+                             .offset = m.offset,
+                             .file = m.node};
         return 0;
     case MAP_BACKING:
         if (!m.node) {

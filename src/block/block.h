@@ -20,65 +20,65 @@ struct node;
 struct driver;
 struct graph;
 
-#define BLOCK_SIZE_MAX (INT64_MAX & ~UINT64_C(511)) /* largest node: fits off_t */
-#define REQ_BYTES_MAX (UINT64_C(2147483136))        /* largest request, as QEMU's: 2^31 - 512 */
+#define BLOCK_SIZE_MAX    (INT64_MAX & ~UINT64_C(511)) /* largest node: fits off_t */
+#define REQ_BYTES_MAX     (UINT64_C(2147483136))       /* largest request, as QEMU's: 2^31 - 512 */
 #define NODE_CHILDREN_MAX 8
-#define GRAPH_DEPTH_MAX 64  /* nodes below each other: more is an endless chain */
-#define PROBE_BYTES 2048u   /* what a format's probe sees of a file */
+#define GRAPH_DEPTH_MAX   64    /* nodes below each other: more is an endless chain */
+#define PROBE_BYTES       2048u /* what a format's probe sees of a file */
 
 /* ---- requests ---- */
 
 enum req_op {
     REQ_READ,
     REQ_WRITE,
-    REQ_ZERO,    /* make the range read as zeroes */
-    REQ_DISCARD, /* the range's content is no longer needed: may then read as anything */
-    REQ_FLUSH,   /* all that was acknowledged before becomes durable */
-    REQ_STATUS,  /* what lies at offset: fills extent */
+    REQ_ZERO,     /* make the range read as zeroes */
+    REQ_DISCARD,  /* the range's content is no longer needed: may then read as anything */
+    REQ_FLUSH,    /* all that was acknowledged before becomes durable */
+    REQ_STATUS,   /* what lies at offset: fills extent */
     REQ_TRUNCATE, /* new size: offset; flags: preallocation */
-    REQ_CACHE,   /* prefetch hint */
+    REQ_CACHE,    /* prefetch hint */
     REQ_OP_COUNT
 };
 
 enum req_flags {
-    REQ_FUA = 1 << 0,         /* WRITE, ZERO, DISCARD: durable when it returns */
-    REQ_UNMAP = 1 << 1,       /* ZERO: may deallocate */
-    REQ_NO_FALLBACK = 1 << 2, /* ZERO: -ENOTSUP rather than writing zeroes */
-    REQ_UNSTABLE = 1 << 3,    /* the client may change or reuse the memory meanwhile: what has to
-                                 see the same bytes twice copies them first */
-    REQ_GROW = 1 << 4,        /* may go past the end: reads see zeroes there, writes extend the node
-                                 (formats set it on their children) */
-    REQ_COMPRESSED = 1 << 5,  /* WRITE: store compressed, whole clusters */
-    REQ_SERIALISE = 1 << 6,   /* wait for, and hold off, whatever overlaps */
-    REQ_PREALLOC_FALLOC = 1 << 7, /* TRUNCATE that grows: allocate by fallocate */
-    REQ_PREALLOC_FULL = 1 << 8,   /* TRUNCATE that grows: write zeroes */
+    REQ_FUA = 1 << 0,               /* WRITE, ZERO, DISCARD: durable when it returns */
+    REQ_UNMAP = 1 << 1,             /* ZERO: may deallocate */
+    REQ_NO_FALLBACK = 1 << 2,       /* ZERO: -ENOTSUP rather than writing zeroes */
+    REQ_UNSTABLE = 1 << 3,          /* the client may change or reuse the memory meanwhile: what has to
+                                       see the same bytes twice copies them first */
+    REQ_GROW = 1 << 4,              /* may go past the end: reads see zeroes there, writes extend the node
+                                       (formats set it on their children) */
+    REQ_COMPRESSED = 1 << 5,        /* WRITE: store compressed, whole clusters */
+    REQ_SERIALISE = 1 << 6,         /* wait for, and hold off, whatever overlaps */
+    REQ_PREALLOC_FALLOC = 1 << 7,   /* TRUNCATE that grows: allocate by fallocate */
+    REQ_PREALLOC_FULL = 1 << 8,     /* TRUNCATE that grows: write zeroes */
     REQ_PREALLOC_METADATA = 1 << 9, /* TRUNCATE that grows: formats allocate their metadata */
-    REQ_EXACT = 1 << 10, /* TRUNCATE: exactly this size, or fail (a block device cannot shrink) */
-    REQ_VMSTATE = 1 << 11, /* READ, WRITE: the VM state area of a format that has one */
+    REQ_EXACT = 1 << 10,            /* TRUNCATE: exactly this size, or fail (a block device cannot shrink) */
+    REQ_VMSTATE = 1 << 11,          /* READ, WRITE: the VM state area of a format that has one */
 };
 
 /* What lies at the beginning of a range (after the NBD and QEMU notions). */
 struct extent {
-    uint64_t bytes;      /* length from the asked offset, > 0; at most the asked bytes */
-    bool data;           /* stored in this layer: false means a hole (or the backing file's) */
-    bool zero;           /* reads as zeroes */
-    bool allocated;      /* this layer decides the content, not its backing file */
+    uint64_t bytes; /* length from the asked offset, > 0; at most the asked bytes */
+    bool data;      /* stored in this layer: false means a hole (or the backing file's) */
+    bool zero;      /* reads as zeroes */
+    bool allocated; /* this layer decides the content, not its backing file */
     bool compressed;
-    bool eof;            /* reaches the end of the node */
-    bool has_offset;     /* the bytes lie unchanged at @offset of @file */
+    bool eof;        /* reaches the end of the node */
+    bool has_offset; /* the bytes lie unchanged at @offset of @file */
     uint64_t offset;
     struct node *file;
-    unsigned depth;      /* 0: the node asked; 1: its backing file; ... */
+    unsigned depth; /* 0: the node asked; 1: its backing file; ... */
 };
 
 struct req {
     enum req_op op;
-    unsigned flags;           /* enum req_flags */
+    unsigned flags; /* enum req_flags */
     uint64_t offset, bytes;
-    const struct iovec *iov;  /* READ, WRITE: adds up to @bytes; at most IOV_LIST_MAX elements */
+    const struct iovec *iov; /* READ, WRITE: adds up to @bytes; at most IOV_LIST_MAX elements */
     int niov;
-    struct extent *extent;    /* STATUS */
-    uint64_t opno;            /* operation number; 0: the gate gives one */
+    struct extent *extent; /* STATUS */
+    uint64_t opno;         /* operation number; 0: the gate gives one */
     /* What the caller gave at this gate, before it was aligned and split; set by the gate. */
     uint64_t asked_offset, asked_bytes;
 };
@@ -115,10 +115,10 @@ struct graph {
     /* A verifier with on-mismatch=stop found a mismatch: the tool ends the process (io) or winds
      * down (serve). May return; the request then fails with -EIO. */
     void (*stop)(struct graph *g, struct node *n);
-    void *opaque;         /* the tool's */
-    uint64_t mismatches;  /* found so far by any verify node */
-    unsigned next_name;   /* for generated node names */
-    bool standin;         /* speak as qemu-io/qemu-img do (byte-form mismatch line, no report) */
+    void *opaque;        /* the tool's */
+    uint64_t mismatches; /* found so far by any verify node */
+    unsigned next_name;  /* for generated node names */
+    bool standin;        /* speak as qemu-io/qemu-img do (byte-form mismatch line, no report) */
     bool trust_image_names;
 };
 void graph_init(struct graph *g);

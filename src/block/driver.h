@@ -31,17 +31,17 @@ struct child_def {
 };
 
 struct limits {
-    uint32_t align;          /* offsets and lengths the driver takes (power of two) */
-    uint32_t mem_align;      /* of buffers (power of two) */
-    uint64_t max_transfer;   /* READ, WRITE; 0: none */
-    uint64_t max_zero;       /* ZERO; 0: none */
-    uint64_t max_discard;    /* DISCARD; 0: none */
-    uint32_t zero_align;     /* ZERO and DISCARD work on whole units of this (power of two, >= align): */
-    uint32_t discard_align;  /*   the gate writes the rest of a ZERO, leaves out that of a DISCARD */
-    uint32_t preferred;      /* a good size for requests, for exports to advertise; 0: 4096 */
-    unsigned supported;      /* REQ_FUA, REQ_UNMAP, REQ_NO_FALLBACK, REQ_COMPRESSED it handles itself;
-                                the gate emulates FUA by a flush */
-    bool serialise;          /* overlapping requests wait for each other (reads may share) */
+    uint32_t align;         /* offsets and lengths the driver takes (power of two) */
+    uint32_t mem_align;     /* of buffers (power of two) */
+    uint64_t max_transfer;  /* READ, WRITE; 0: none */
+    uint64_t max_zero;      /* ZERO; 0: none */
+    uint64_t max_discard;   /* DISCARD; 0: none */
+    uint32_t zero_align;    /* ZERO and DISCARD work on whole units of this (power of two, >= align): */
+    uint32_t discard_align; /*   the gate writes the rest of a ZERO, leaves out that of a DISCARD */
+    uint32_t preferred;     /* a good size for requests, for exports to advertise; 0: 4096 */
+    unsigned supported;     /* REQ_FUA, REQ_UNMAP, REQ_NO_FALLBACK, REQ_COMPRESSED it handles itself;
+                               the gate emulates FUA by a flush */
+    bool serialise;         /* overlapping requests wait for each other (reads may share) */
 };
 
 /* Where guest bytes live; answer of a format's map. */
@@ -53,10 +53,10 @@ enum map_kind {
 };
 struct mapping {
     enum map_kind kind;
-    uint64_t bytes;   /* from the asked offset, > 0, at most what was asked */
+    uint64_t bytes; /* from the asked offset, > 0, at most what was asked */
     struct node *node;
     uint64_t offset;
-    bool allocated;   /* MAP_ZERO: space is reserved for it */
+    bool allocated; /* MAP_ZERO: space is reserved for it */
     bool compressed;
 };
 
@@ -68,8 +68,8 @@ struct placement {
     /* Bytes around it in the same new unit that access must fill from the old mapping
      * (copy-on-write); 0 when nothing has to be copied. */
     uint64_t cow_head, cow_tail;
-    bool fresh;                   /* commit must be called; false: overwrite in place */
-    void *cookie;                 /* the format's */
+    bool fresh;   /* commit must be called; false: overwrite in place */
+    void *cookie; /* the format's */
 };
 
 struct format_ops {
@@ -95,16 +95,16 @@ struct format_ops {
 struct driver {
     const char *name;
     enum driver_kind kind;
-    const char *summary;            /* one sentence: help, QMP and the manual show it */
-    const struct option *options;   /* ends with {0}; stored in the state */
+    const char *summary;              /* one sentence: help, QMP and the manual show it */
+    const struct option *options;     /* ends with {0}; stored in the state */
     const struct child_def *children; /* ends with {0} */
-    const char *const *prefixes;    /* file-name prefixes this driver owns: {"nbd:", "nbd://", NULL} */
+    const char *const *prefixes;      /* file-name prefixes this driver owns: {"nbd:", "nbd://", NULL} */
     /* Turn a name that begins with one of the prefixes (or, for "file", any plain name) into
      * options. */
     int (*parse_name)(const char *name, json_t *options, struct err *err);
     /* The name a user would write for an open node, malloc'ed; NULL: json:{...}. */
     char *(*make_name)(const struct node *n);
-    size_t state_size;              /* zeroed and owned by the core; options are applied before open */
+    size_t state_size; /* zeroed and owned by the core; options are applied before open */
     /* Children are open when this is called. May set n->size and n->limits; both default to the
      * filtered (or file) child's. */
     co_fn int (*open)(struct node *n, struct err *err);
@@ -151,12 +151,12 @@ struct node {
     struct list link; /* graph->nodes */
     char *name;
     char *filename;
-    json_t *options;  /* as given, children included */
-    unsigned flags;   /* enum open_flags */
+    json_t *options; /* as given, children included */
+    unsigned flags;  /* enum open_flags */
     unsigned refs;
     unsigned depth;
     bool read_only;
-    bool probed;      /* the format was guessed */
+    bool probed; /* the format was guessed */
     uint64_t size;
     struct limits limits;
     struct child children[NODE_CHILDREN_MAX];

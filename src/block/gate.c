@@ -136,8 +136,8 @@ static co_fn int split_transfer(struct node *n, const struct req *r)
     return 0;
 }
 
-static co_fn int flat_transfer(struct node *n, const struct req *r, enum req_op op, uint64_t offset, void *buf,
-                               uint64_t bytes)
+static co_fn int flat_transfer(struct node *n, const struct req *r, enum req_op op, uint64_t offset,
+                               void *buf, uint64_t bytes)
 {
     struct iovec iov = {buf, bytes};
     struct req part = part_of(r, offset, bytes);
@@ -268,8 +268,8 @@ static co_fn int write_zeroes_by_hand(struct node *n, const struct req *r, uint6
 }
 
 /* The units-aligned middle of a ZERO or DISCARD, in pieces the driver takes. */
-static co_fn int units_to_driver(struct node *n, const struct req *r, uint64_t start, uint64_t end, uint64_t unit,
-                                 uint64_t max)
+static co_fn int units_to_driver(struct node *n, const struct req *r, uint64_t start, uint64_t end,
+                                 uint64_t unit, uint64_t max)
 {
     max = max ? MAX(round_down(max, unit), unit) : REQ_BYTES_MAX / unit * unit;
     if (max == 0) {
@@ -455,7 +455,8 @@ int node_io(struct node *n, struct req *r)
     if (r->opno == 0) {
         r->opno = ++n->last_opno;
     }
-    if (UNLIKELY(r->niov > IOV_LIST_MAX || r->offset > BLOCK_SIZE_MAX || r->bytes > BLOCK_SIZE_MAX - r->offset)) {
+    if (UNLIKELY(r->niov > IOV_LIST_MAX || r->offset > BLOCK_SIZE_MAX ||
+                 r->bytes > BLOCK_SIZE_MAX - r->offset)) {
         return r->op == REQ_TRUNCATE ? -EFBIG : r->niov > IOV_LIST_MAX ? -EINVAL : -EIO;
     }
     if (UNLIKELY(op_writes(r->op) && n->read_only)) {
@@ -510,7 +511,8 @@ int node_read(struct node *n, uint64_t offset, void *buf, uint64_t bytes)
 int node_write(struct node *n, uint64_t offset, const void *buf, uint64_t bytes, unsigned flags)
 {
     struct iovec iov = {(void *)buf, bytes};
-    struct req r = {.op = REQ_WRITE, .flags = flags, .offset = offset, .bytes = bytes, .iov = &iov, .niov = 1};
+    struct req r = {
+        .op = REQ_WRITE, .flags = flags, .offset = offset, .bytes = bytes, .iov = &iov, .niov = 1};
 
     return node_io(n, &r);
 }

@@ -20,12 +20,13 @@ static void notice_probed_raw(struct node *n)
     char text[ERR_TEXT_MAX];
 
     if (n->graph->notice && n->graph->standin && !n->read_only) {
-        snprintf(text, sizeof(text),
-                 "WARNING: Image format was not specified for '%.700s' and probing guessed raw.\n"
-                 "         Automatically detecting the format is dangerous for raw images, write operations on "
-                 "block 0 will be restricted.\n"
-                 "         Specify the 'raw' format explicitly to remove the restrictions.",
-                 n->filename);
+        snprintf(
+            text, sizeof(text),
+            "WARNING: Image format was not specified for '%.700s' and probing guessed raw.\n"
+            "         Automatically detecting the format is dangerous for raw images, write operations on "
+            "block 0 will be restricted.\n"
+            "         Specify the 'raw' format explicitly to remove the restrictions.",
+            n->filename);
         n->graph->notice(n->graph, NOTICE_WARNING, text);
     }
 }
@@ -48,9 +49,11 @@ static const struct option generic_options[] = {
     {"read-only", OPT_BOOL, offsetof(struct generic, read_only), .help = "refuse writes"},
     {"auto-read-only", OPT_BOOL, offsetof(struct generic, auto_read_only),
      .help = "become read-only rather than fail when the image cannot be written"},
-    {"cache.direct", OPT_BOOL, offsetof(struct generic, direct), .help = "bypass the host page cache (O_DIRECT)"},
+    {"cache.direct", OPT_BOOL, offsetof(struct generic, direct),
+     .help = "bypass the host page cache (O_DIRECT)"},
     {"cache.no-flush", OPT_BOOL, offsetof(struct generic, no_flush), .help = "ignore flush requests"},
-    {"force-share", OPT_BOOL, offsetof(struct generic, force_share), .help = "open without locks; needs read-only"},
+    {"force-share", OPT_BOOL, offsetof(struct generic, force_share),
+     .help = "open without locks; needs read-only"},
     {"discard", OPT_ENUM, offsetof(struct generic, discard), .def = "inherit", .values = discard_values,
      .help = "pass discards on: unmap (on), or ignore (off) them; default as the node above"},
     {0},
@@ -107,8 +110,8 @@ void node_unref(struct node *n)
 
 /* ---- opening ---- */
 
-static co_fn int open_any(struct graph *g, json_t *options, unsigned flags, unsigned depth, struct node **ret_node,
-                          struct err *err);
+static co_fn int open_any(struct graph *g, json_t *options, unsigned flags, unsigned depth,
+                          struct node **ret_node, struct err *err);
 
 static unsigned child_flags(unsigned flags, const struct driver *d, const struct child_def *def)
 {
@@ -190,8 +193,8 @@ static int set_names(struct node *n, const char *node_name, struct err *err)
         node_name = generated;
     } else if (!*node_name || strlen(node_name) > 31 || graph_find(n->graph, node_name)) {
         return err_set(err, -EINVAL,
-                       "node-name '%s' is %s: expected 1 to 31 characters that no other node is called by", node_name,
-                       graph_find(n->graph, node_name) ? "in use" : "not valid");
+                       "node-name '%s' is %s: expected 1 to 31 characters that no other node is called by",
+                       node_name, graph_find(n->graph, node_name) ? "in use" : "not valid");
     }
     n->name = strdup(node_name);
     return n->name ? 0 : err_set(err, -ENOMEM, "no memory for a node");
@@ -268,8 +271,8 @@ static co_fn int open_node(struct node *n, json_t *options, struct err *err)
 }
 
 /* The driver is known: @options carries the rest, and is used up. */
-static co_fn int open_driver(struct graph *g, const struct driver *d, json_t *given, json_t *options, unsigned flags,
-                             unsigned depth, struct node **ret_node, struct err *err)
+static co_fn int open_driver(struct graph *g, const struct driver *d, json_t *given, json_t *options,
+                             unsigned flags, unsigned depth, struct node **ret_node, struct err *err)
 {
     if (depth >= GRAPH_DEPTH_MAX) {
         return err_set(err, -ELOOP, "more than %d nodes lie below each other", GRAPH_DEPTH_MAX);
@@ -315,8 +318,8 @@ static const struct driver *probe(const uint8_t *buf, size_t len, const char *fi
 }
 
 /* Open a format over @file (whose reference is taken over), guessing which. */
-static co_fn int open_probed(struct graph *g, struct node *file, json_t *options, unsigned flags, unsigned depth,
-                             struct node **ret_node, struct err *err)
+static co_fn int open_probed(struct graph *g, struct node *file, json_t *options, unsigned flags,
+                             unsigned depth, struct node **ret_node, struct err *err)
 {
     uint8_t *buf = buf_get(PROBE_BYTES);
     size_t len = MIN(node_size(file), (uint64_t)PROBE_BYTES);
@@ -370,8 +373,8 @@ static int move_filename_down(json_t *options, struct err *err)
 }
 
 /* No driver is named: parse the file name, then probe unless told not to. */
-static co_fn int open_by_name(struct graph *g, json_t *options, unsigned flags, unsigned depth, struct node **ret_node,
-                              struct err *err)
+static co_fn int open_by_name(struct graph *g, json_t *options, unsigned flags, unsigned depth,
+                              struct node **ret_node, struct err *err)
 {
     const char *filename = json_string_value(json_object_get(options, "filename"));
     AUTO_JSON json_t *named = NULL;
@@ -383,8 +386,10 @@ static co_fn int open_by_name(struct graph *g, json_t *options, unsigned flags, 
         }
         struct node *below = NULL; /* a "file" but no "driver": probe what it holds */
         int r = json_is_string(file)
-                    ? ((below = graph_find(g, json_string_value(file))) ? (node_ref(below), 0)
-                       : err_set(err, -ENOENT, "Cannot find device='' nor node-name='%s'", json_string_value(file)))
+                    ? ((below = graph_find(g, json_string_value(file)))
+                           ? (node_ref(below), 0)
+                           : err_set(err, -ENOENT, "Cannot find device='' nor node-name='%s'",
+                                     json_string_value(file)))
                     : open_any(g, file, flags | OPEN_PROTOCOL, depth + 1, &below, err);
         if (r < 0) {
             return r;
@@ -414,8 +419,8 @@ static co_fn int open_by_name(struct graph *g, json_t *options, unsigned flags, 
     return r;
 }
 
-static co_fn int open_any(struct graph *g, json_t *given, unsigned flags, unsigned depth, struct node **ret_node,
-                          struct err *err)
+static co_fn int open_any(struct graph *g, json_t *given, unsigned flags, unsigned depth,
+                          struct node **ret_node, struct err *err)
 {
     AUTO_JSON json_t *options = json_deep_copy(given);
     json_t *driver = json_object_get(given, "driver");
@@ -428,7 +433,8 @@ static co_fn int open_any(struct graph *g, json_t *given, unsigned flags, unsign
     }
     const struct driver *d = json_is_string(driver) ? driver_find(json_string_value(driver)) : NULL;
     if (!d) {
-        return err_set(err, -ENOENT, "Unknown driver '%s'", json_is_string(driver) ? json_string_value(driver) : "?");
+        return err_set(err, -ENOENT, "Unknown driver '%s'",
+                       json_is_string(driver) ? json_string_value(driver) : "?");
     }
     json_object_del(options, "driver");
     if (d->kind == DRIVER_FORMAT) {
@@ -448,8 +454,8 @@ int node_open(struct graph *g, json_t *options, unsigned flags, struct node **re
     return r < 0 ? r : open_any(g, nested, flags, 0, ret_node, err);
 }
 
-int node_open_name(struct graph *g, const char *name, const char *format, unsigned flags, struct node **ret_node,
-                   struct err *err)
+int node_open_name(struct graph *g, const char *name, const char *format, unsigned flags,
+                   struct node **ret_node, struct err *err)
 {
     AUTO_JSON json_t *options = NULL;
 
@@ -488,8 +494,7 @@ struct node *graph_find(struct graph *g, const char *name)
 {
     struct node *n;
 
-    list_for_each(n, &g->nodes, link)
-    {
+    list_for_each (n, &g->nodes, link) {
         if (n->name && strcmp(n->name, name) == 0) {
             return n;
         }
@@ -556,5 +561,6 @@ int node_allocated_bytes(struct node *n, uint64_t *ret_bytes)
     if (n->drv->allocated_bytes) {
         return n->drv->allocated_bytes(n, ret_bytes);
     }
-    return n->drv->kind != DRIVER_PROTOCOL && n->nchildren ? node_allocated_bytes(node_below(n), ret_bytes) : -ENOTSUP;
+    return n->drv->kind != DRIVER_PROTOCOL && n->nchildren ? node_allocated_bytes(node_below(n), ret_bytes)
+                                                           : -ENOTSUP;
 }

@@ -24,7 +24,8 @@ struct mem {
 };
 
 static const struct option mem_options[] = {
-    {"size", OPT_SIZE, offsetof(struct mem, size), .def = "1G", .max = BLOCK_SIZE_MAX, .help = "virtual size in bytes"},
+    {"size", OPT_SIZE, offsetof(struct mem, size), .def = "1G", .max = BLOCK_SIZE_MAX,
+     .help = "virtual size in bytes"},
     {0},
 };
 
@@ -59,7 +60,8 @@ static char *find_page(struct mem *m, uint64_t page, bool make)
 }
 
 /* Free pages [first, last] below a table; returns whether the table is empty afterwards. */
-static bool free_pages(struct mem *m, struct table *t, unsigned level, uint64_t base, uint64_t first, uint64_t last)
+static bool free_pages(struct mem *m, struct table *t, unsigned level, uint64_t base, uint64_t first,
+                       uint64_t last)
 {
     uint64_t span = UINT64_C(1) << (FAN_BITS * (level - 1)); /* pages below one slot */
 
@@ -148,8 +150,13 @@ static void mem_status(struct mem *m, const struct node *n, struct req *r)
         at = r->offset + r->bytes;
     }
     *r->extent = (struct extent){
-        .bytes = MIN(at - r->offset, r->bytes), .data = !hole, .zero = hole, .allocated = true,
-        .has_offset = true, .offset = r->offset, .file = (struct node *)n,
+        .bytes = MIN(at - r->offset, r->bytes),
+        .data = !hole,
+        .zero = hole,
+        .allocated = true,
+        .has_offset = true,
+        .offset = r->offset,
+        .file = (struct node *)n,
     };
 }
 

@@ -9,7 +9,8 @@ struct null {
 };
 
 static const struct option null_options[] = {
-    {"size", OPT_SIZE, offsetof(struct null, size), .def = "1G", .max = BLOCK_SIZE_MAX, .help = "virtual size in bytes"},
+    {"size", OPT_SIZE, offsetof(struct null, size), .def = "1G", .max = BLOCK_SIZE_MAX,
+     .help = "virtual size in bytes"},
     {"latency-ns", OPT_UINT, offsetof(struct null, latency_ns), .help = "nanoseconds every request takes"},
     {"latency", OPT_NS, offsetof(struct null, latency), .help = "the same as a time such as 10ms"},
     {"read-zeroes", OPT_BOOL, offsetof(struct null, read_zeroes), .def = "off",
@@ -39,8 +40,13 @@ static int null_io(struct node *n, struct req *r)
     if (r->op == REQ_READ && s->read_zeroes) {
         iov_memset(r->iov, r->niov, 0, 0, r->bytes);
     } else if (r->op == REQ_STATUS) {
-        *r->extent = (struct extent){.bytes = r->bytes, .data = true, .allocated = true, .zero = s->read_zeroes,
-                                     .has_offset = true, .offset = r->offset, .file = n};
+        *r->extent = (struct extent){.bytes = r->bytes,
+                                     .data = true,
+                                     .allocated = true,
+                                     .zero = s->read_zeroes,
+                                     .has_offset = true,
+                                     .offset = r->offset,
+                                     .file = n};
     } else if (r->op == REQ_TRUNCATE) {
         return -ENOTSUP;
     }

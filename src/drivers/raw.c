@@ -12,7 +12,8 @@ struct raw {
 };
 
 static const struct option raw_options[] = {
-    {"offset", OPT_SIZE, offsetof(struct raw, offset), .help = "bytes of the file to leave out at its beginning"},
+    {"offset", OPT_SIZE, offsetof(struct raw, offset),
+     .help = "bytes of the file to leave out at its beginning"},
     {"size", OPT_SIZE, offsetof(struct raw, size),
      .help = "bytes to show; without it all that follow the offset"},
     {0},

@@ -5,10 +5,10 @@
  */
 #include "loop/engine.h"
 
-#define CLASS_MIN_BITS 12                      /* 4 KiB */
-#define CLASS_MAX_BITS 25                      /* 32 MiB, the largest NBD payload; larger ones are not pooled */
-#define CLASSES (CLASS_MAX_BITS - CLASS_MIN_BITS + 1)
-#define POOLED_BYTES_MAX (64 * MiB)            /* kept per loop: 64 requests of 1 MiB */
+#define CLASS_MIN_BITS   12 /* 4 KiB */
+#define CLASS_MAX_BITS   25 /* 32 MiB, the largest NBD payload; larger ones are not pooled */
+#define CLASSES          (CLASS_MAX_BITS - CLASS_MIN_BITS + 1)
+#define POOLED_BYTES_MAX (64 * MiB) /* kept per loop: 64 requests of 1 MiB */
 
 struct buf_pool {
     void *free[CLASSES];

@@ -35,7 +35,7 @@
 #endif
 
 #define GUARD_BYTES 4096
-#define POOL_MAX 256 /* stacks kept for reuse per thread: 32 MiB of address space, touched pages only */
+#define POOL_MAX    256 /* stacks kept for reuse per thread: 32 MiB of address space, touched pages only */
 
 struct co {
     struct list link; /* run queue, or a wait queue */
@@ -238,7 +238,7 @@ static void run_later(void *opaque)
 {
     struct later l = *(struct later *)opaque; /* gone once we first suspend */
 
-    co_yield();
+    co_yield ();
     l.entry(l.arg);
 }
 
@@ -269,7 +269,7 @@ void co_wake(struct co *co)
     list_add_tail(&self.loop->runnable, &co->link);
 }
 
-void co_yield(void)
+void co_yield (void)
 {
     co_wake(co_self());
     co_suspend();

@@ -36,7 +36,7 @@ co_fn void co_suspend(void);
 void co_wake(struct co *co);
 
 /* Let everything else that is runnable go first. */
-co_fn void co_yield(void);
+co_fn void co_yield (void);
 
 /* Coroutines alive on this thread, for tests and leak checks. */
 unsigned co_alive(void);

@@ -40,7 +40,7 @@ struct engine {
     void (*notify)(struct loop *loop);
     const struct file_ops *file;
     co_fn ssize_t (*recv)(int fd, void *buf, size_t len);
-    ssize_t (*recv_now)(int fd, void *buf, size_t len); /* NULL: recv(2) with MSG_DONTWAIT */
+    ssize_t (*recv_now)(int fd, void *buf, size_t len);               /* NULL: recv(2) with MSG_DONTWAIT */
     co_fn ssize_t (*send)(int fd, const struct iovec *iov, int niov); /* may be short */
     co_fn int (*poll_fd)(int fd, short events, uint64_t deadline_ns);
     void (*poll_cancel)(int fd);

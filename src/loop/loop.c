@@ -224,7 +224,7 @@ void co_sleep_ns(uint64_t ns)
     uint64_t now = loop_clock_ns();
 
     if (timer_arm(&s.timer, ns > UINT64_MAX - now ? UINT64_MAX : now + ns) < 0) {
-        co_yield(); /* no memory for a timer: late is impossible, early is allowed */
+        co_yield (); /* no memory for a timer: late is impossible, early is allowed */
         return;
     }
     co_suspend();

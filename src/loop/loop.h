@@ -83,9 +83,9 @@ void fd_poll_cancel(int fd);
 /* ---- files: engine-neutral handles ---- */
 
 enum {
-    LFILE_MEMORY = 1,  /* a memory file system: reads and writes never wait for a device */
-    LFILE_DIRECT = 2,  /* opened with O_DIRECT */
-    LFILE_BLOCK = 4,   /* a host block device */
+    LFILE_MEMORY = 1, /* a memory file system: reads and writes never wait for a device */
+    LFILE_DIRECT = 2, /* opened with O_DIRECT */
+    LFILE_BLOCK = 4,  /* a host block device */
 };
 
 /* One extent of a file as SEEK_DATA/SEEK_HOLE tells. */

@@ -200,7 +200,8 @@ static int rw_rest(struct lfile *f, bool write, const struct iovec *iov, int nio
     return 0;
 }
 
-static int posix_rw(struct lfile *f, bool write, const struct iovec *iov, int niov, uint64_t offset, bool sync)
+static int posix_rw(struct lfile *f, bool write, const struct iovec *iov, int niov, uint64_t offset,
+                    bool sync)
 {
     struct posix_file *pf = container_of(f, struct posix_file, f);
     size_t bytes = iov_size(iov, niov);

@@ -74,8 +74,7 @@ static unsigned fill_pollfds(struct threads *t)
     unsigned n = 0;
 
     t->pollfds[n++] = (struct pollfd){.fd = t->event_fd, .events = POLLIN};
-    list_for_each(w, &t->watchers, link)
-    {
+    list_for_each (w, &t->watchers, link) {
         t->pollfds[n++] = (struct pollfd){.fd = w->fd, .events = w->events};
     }
     return n;
@@ -104,8 +103,7 @@ static void threads_poll(struct loop *loop, bool wait, uint64_t deadline_ns)
     }
     struct watcher *w, *next;
     unsigned i = 1;
-    list_for_each_safe(w, next, &t->watchers, link)
-    {
+    list_for_each_safe (w, next, &t->watchers, link) {
         short revents = t->pollfds[i++].revents;
         if (revents) {
             finish_watch(w, revents);
@@ -156,8 +154,7 @@ static void threads_poll_cancel(int fd)
     struct threads *t = loop_self()->engine_state;
     struct watcher *w, *next;
 
-    list_for_each_safe(w, next, &t->watchers, link)
-    {
+    list_for_each_safe (w, next, &t->watchers, link) {
         if (w->fd == fd) {
             finish_watch(w, -ECANCELED);
         }

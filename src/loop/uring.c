@@ -11,7 +11,7 @@
 #include "base/iov.h"
 #include "loop/posix.h"
 
-#define ENTRIES 256    /* submissions per system call; more only means one call more */
+#define ENTRIES    256  /* submissions per system call; more only means one call more */
 #define CQ_ENTRIES 4096 /* completions that may lie unread; the kernel keeps an overflow beyond */
 
 struct op {
@@ -165,7 +165,8 @@ static void uring_poll(struct loop *loop, bool wait, uint64_t deadline_ns)
     } else {
         uint64_t now = posix_clock_ns(loop);
         uint64_t ns = deadline_ns > now ? deadline_ns - now : 0;
-        struct __kernel_timespec ts = {.tv_sec = (int64_t)(ns / NS_PER_SEC), .tv_nsec = (long long)(ns % NS_PER_SEC)};
+        struct __kernel_timespec ts = {.tv_sec = (int64_t)(ns / NS_PER_SEC),
+                                       .tv_nsec = (long long)(ns % NS_PER_SEC)};
         struct io_uring_cqe *cqe;
         io_uring_submit_and_wait_timeout(&u->ring, &cqe, 1, &ts, NULL);
     }
@@ -235,8 +236,7 @@ static void uring_poll_cancel(int fd)
     struct uring *u = self_uring();
     struct polling *p;
 
-    list_for_each(p, &u->polls, link)
-    {
+    list_for_each (p, &u->polls, link) {
         if (p->fd == fd) {
             p->timed_out = false;
             cancel_polling(u, p);

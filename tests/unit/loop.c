@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Coroutines, timers, groups, locks, worker calls and files, on both real engines. */
+#include <cmocka.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/socket.h>
-#include <cmocka.h>
-#include <poll.h>
 
 #include "loop/loop.h"
 
@@ -100,7 +100,7 @@ static int locker(void *arg)
 {
     co_mutex_lock(&mutex);
     say(*(char *)arg);
-    co_yield();
+    co_yield ();
     say(*(char *)arg);
     co_mutex_unlock(&mutex);
     return 0;
@@ -217,7 +217,7 @@ static int socket_main(void *arg)
     co_group_start(&g, &t, receiver, &fd[0]);
     assert_int_equal(fd_poll(fd[1], POLLIN, loop_now_ns() + 1000000), -ETIMEDOUT);
     assert_int_equal(sock_send_all(fd[1], iov, 2), 0);
-    co_yield();
+    co_yield ();
     shutdown(fd[0], SHUT_RDWR);
     co_group_wait(&g);
     assert_int_equal(t.result, 0); /* the end of the stream */
@@ -270,14 +270,10 @@ static void unknown_engine_is_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(group_runs_beside_its_waiter),
-        cmocka_unit_test(timers_fire_in_order),
-        cmocka_unit_test(mutex_is_fair_and_exclusive),
-        cmocka_unit_test(work_returns_its_result),
-        cmocka_unit_test(files_read_what_was_written),
-        cmocka_unit_test(sockets_time_out_and_end),
-        cmocka_unit_test(polls_can_be_cancelled),
-        cmocka_unit_test(unknown_engine_is_refused),
+        cmocka_unit_test(group_runs_beside_its_waiter), cmocka_unit_test(timers_fire_in_order),
+        cmocka_unit_test(mutex_is_fair_and_exclusive),  cmocka_unit_test(work_returns_its_result),
+        cmocka_unit_test(files_read_what_was_written),  cmocka_unit_test(sockets_time_out_and_end),
+        cmocka_unit_test(polls_can_be_cancelled),       cmocka_unit_test(unknown_engine_is_refused),
     };
 
     engine = "uring";

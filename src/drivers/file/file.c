@@ -20,8 +20,8 @@ struct file {
     int locking, aio;
     bool drop_cache;
     struct lfile *f;
-    uint64_t real_size;         /* what the host says; the node's is rounded up for O_DIRECT */
-    bool no_punch, no_zero;     /* the file system said EOPNOTSUPP */
+    uint64_t real_size;     /* what the host says; the node's is rounded up for O_DIRECT */
+    bool no_punch, no_zero; /* the file system said EOPNOTSUPP */
 };
 
 static const char *const locking_values[] = {"auto", "on", "off", NULL};
@@ -167,7 +167,8 @@ static co_fn int file_discard(struct file *s, const struct req *r)
     if (r->offset >= end) {
         return 0;
     }
-    return try_fallocate(s, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, r->offset, end - r->offset, &s->no_punch);
+    return try_fallocate(s, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, r->offset, end - r->offset,
+                         &s->no_punch);
 }
 
 static co_fn int file_status(struct node *n, const struct req *r)
@@ -175,8 +176,12 @@ static co_fn int file_status(struct node *n, const struct req *r)
     struct file *s = n->state;
     struct lfile_extent x;
 
-    *r->extent = (struct extent){.bytes = r->bytes, .data = true, .allocated = true, .has_offset = true,
-                                 .offset = r->offset, .file = n};
+    *r->extent = (struct extent){.bytes = r->bytes,
+                                 .data = true,
+                                 .allocated = true,
+                                 .has_offset = true,
+                                 .offset = r->offset,
+                                 .file = n};
     if (lfile_caps(s->f) & LFILE_BLOCK) {
         return 0;
     }
@@ -296,9 +301,11 @@ static const struct option file_create_options[] = {
     {0},
 };
 
-static int file_make(struct graph *g, const char *filename, void *create_state, uint64_t size, struct err *err)
+static int file_make(struct graph *g, const char *filename, void *create_state, uint64_t size,
+                     struct err *err)
 {
-    static const unsigned flags[] = {[PREALLOC_FALLOC] = REQ_PREALLOC_FALLOC, [PREALLOC_FULL] = REQ_PREALLOC_FULL};
+    static const unsigned flags[] = {
+        [PREALLOC_FALLOC] = REQ_PREALLOC_FALLOC, [PREALLOC_FULL] = REQ_PREALLOC_FULL};
     const struct file_create *c = create_state;
     struct lfile *f = NULL;
     struct node *n = NULL;
