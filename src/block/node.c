@@ -462,19 +462,18 @@ int node_open_name(struct graph *g, const char *name, const char *format, unsign
     if (strncmp(name, "json:", 5) == 0 && !format) {
         int r = name_to_options(name, &options, err);
         if (r < 0) {
-            return err_prefix(err, "Could not open '%s': ", name);
+            return r;
         }
     } else {
         options = json_pack("{s:s}", "filename", name);
         if (!options) {
-            return err_set(err, -EINVAL, "Could not open '%s': the file name is not UTF-8", name);
+            return err_set(err, -EINVAL, "the file name '%s' is not UTF-8", name);
         }
         if (format) {
             json_object_set_new(options, "driver", json_string(format));
         }
     }
-    int r = open_any(g, options, flags, 0, ret_node, err);
-    return r < 0 ? err_prefix(err, "Could not open '%s': ", name) : 0;
+    return open_any(g, options, flags, 0, ret_node, err);
 }
 
 int node_open_opts(struct graph *g, const char *text, unsigned flags, struct node **ret_node, struct err *err)
@@ -482,10 +481,7 @@ int node_open_opts(struct graph *g, const char *text, unsigned flags, struct nod
     AUTO_JSON json_t *flat = NULL;
     int r = json_from_keyvals(text, NULL, &flat, err);
 
-    if (r == 0) {
-        r = node_open(g, flat, flags, ret_node, err);
-    }
-    return r < 0 ? err_prefix(err, "Could not open '%s': ", text) : 0;
+    return r < 0 ? r : node_open(g, flat, flags, ret_node, err);
 }
 
 /* ---- asking ---- */
