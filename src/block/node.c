@@ -217,8 +217,9 @@ static void check_limits(struct node *n)
 {
     struct limits *l = &n->limits;
 
-    l->align = MAX(l->align, 1u);
     l->mem_align = MAX(l->mem_align, 1u);
+    /* A split at a multiple of align must leave memory aligned. */
+    l->align = MAX(l->align, l->mem_align);
     l->zero_align = MAX(l->zero_align, l->align);
     l->discard_align = MAX(l->discard_align, l->align);
     assert(is_pow2(l->align) && is_pow2(l->mem_align) && is_pow2(l->zero_align) && is_pow2(l->discard_align));

@@ -10,7 +10,7 @@
 #include "base/iov.h"
 #include "loop/engine.h"
 
-static const struct engine *const engines[] = {&engine_uring, &engine_threads};
+static const struct engine *const engines[] = {&engine_uring, &engine_threads, &engine_sim};
 
 static const struct engine *engine_find(const char *name)
 {

@@ -237,6 +237,16 @@ co_fn ssize_t sim_recv(int fd, void *buf, size_t len)
     return passage_end(&pass, SIM_RECV, len, ret);
 }
 
+ssize_t sim_recv_now(int fd, void *buf, size_t len)
+{
+    struct sim *sim = sim_self();
+    if (is_broken(sim, fd)) {
+        return -ECONNRESET;
+    }
+    ssize_t ret = recv(fd, buf, len, MSG_DONTWAIT);
+    return ret < 0 ? -errno : ret;
+}
+
 static ssize_t send_now(int fd, const struct iovec *iov, int niov, size_t some)
 {
     struct iovec part[IOV_LIST_MAX];

@@ -332,6 +332,7 @@ const struct engine engine_sim = {
     .notify = engine_notify,
     .file = &sim_file_ops,
     .recv = sim_recv,
+    .recv_now = sim_recv_now,
     .send = sim_send,
     .poll_fd = sim_poll_fd,
     .poll_cancel = sim_poll_cancel,

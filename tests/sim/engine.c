@@ -167,8 +167,8 @@ static int faults(void *arg)
     CHECK_EQ(read_at(f, 0), -EIO);
     CHECK_EQ(write_at(f, 0, 512), -EIO);
 
-    struct sim_fault bad_sector = {.op = SIM_READ, .nth = 1, .sticky = true, .error = -EIO, .offset = 4096,
-                                   .bytes = 512};
+    struct sim_fault bad_sector = {
+        .op = SIM_READ, .nth = 1, .sticky = true, .error = -EIO, .offset = 4096, .bytes = 512};
     sim_set_faults(disk, &bad_sector, 1);
     CHECK_EQ(read_at(f, 4095), 0);
     CHECK_EQ(read_at(f, 4096), -EIO);

@@ -45,7 +45,9 @@ static uint64_t below(struct model *m, uint64_t n)
 /* Small lengths mostly; sometimes whole units, sometimes large. */
 static uint64_t random_length(struct model *m, uint64_t max)
 {
-    uint64_t n = below(m, 4) == 0 ? 512 * (1 + below(m, 32)) : below(m, 3) == 0 ? 1 + below(m, max) : 1 + below(m, 3000);
+    uint64_t n = below(m, 4) == 0   ? 512 * (1 + below(m, 32))
+                 : below(m, 3) == 0 ? 1 + below(m, max)
+                                    : 1 + below(m, 3000);
     return MIN(n, max);
 }
 
@@ -89,8 +91,8 @@ static int random_iov(struct model *m, const struct client *c, struct iovec *iov
 
 static enum req_op random_op(struct model *m)
 {
-    static const enum req_op ops[] = {REQ_READ, REQ_READ, REQ_READ, REQ_WRITE, REQ_WRITE, REQ_WRITE, REQ_ZERO,
-                                      REQ_DISCARD, REQ_FLUSH, REQ_STATUS, REQ_CACHE};
+    static const enum req_op ops[] = {REQ_READ, REQ_READ,    REQ_READ,  REQ_WRITE,  REQ_WRITE, REQ_WRITE,
+                                      REQ_ZERO, REQ_DISCARD, REQ_FLUSH, REQ_STATUS, REQ_CACHE};
     if (m->shared && below(m, 60) == 0) {
         return REQ_TRUNCATE;
     }
@@ -366,7 +368,8 @@ static int without_fallback(void *arg)
     static struct world w;
     uint8_t data[1024], back[1024];
     world_init(&w);
-    WORLD_OPEN(&w, "{\"driver\":\"sim-device\",\"zero-align\":4096,\"file\":{\"driver\":\"mem\",\"size\":65536}}");
+    WORLD_OPEN(
+        &w, "{\"driver\":\"sim-device\",\"zero-align\":4096,\"file\":{\"driver\":\"mem\",\"size\":65536}}");
     memset(data, 'a', sizeof(data));
     CHECK_EQ(node_write(w.node, 0, data, sizeof(data), 0), 0);
     CHECK_EQ(node_zero(w.node, 0, 1024, REQ_NO_FALLBACK), -ENOTSUP);

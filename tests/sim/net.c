@@ -105,7 +105,7 @@ static int breaking(void *arg)
     co_group_wait(&g);
     CHECK_EQ(near.result, -ECONNRESET);
     CHECK_EQ(far.result, -ECONNRESET);
-    struct iovec iov = {"x", 1};
+    struct iovec iov = {(char *)"x", 1};
     CHECK_EQ(sock_send_all(fd[1], &iov, 1), -EPIPE);
     close(fd[0]);
     close(fd[1]);
@@ -135,7 +135,7 @@ static int polling(void *arg)
     co_group_wait(&g);
     CHECK_EQ(w.result, -ECANCELED);
 
-    struct iovec iov = {"x", 1};
+    struct iovec iov = {(char *)"x", 1};
     CHECK_EQ(sock_send_all(fd[1], &iov, 1), 0);
     CHECK_EQ(fd_poll(fd[0], POLLIN, start), POLLIN);
     close(fd[0]);

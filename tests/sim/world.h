@@ -21,24 +21,24 @@
 
 static uint64_t world_seed;
 
-#define CHECK(cond)                                                                                \
-    do {                                                                                           \
-        if (!(cond)) {                                                                             \
-            check_failed(__FILE__, __LINE__, #cond, 0, 0);                                         \
-        }                                                                                          \
+#define CHECK(cond)                                                                                          \
+    do {                                                                                                     \
+        if (!(cond)) {                                                                                       \
+            check_failed(__FILE__, __LINE__, #cond, 0, 0);                                                   \
+        }                                                                                                    \
     } while (0)
-#define CHECK_EQ(a, b)                                                                             \
-    do {                                                                                           \
-        long long a_ = (long long)(a), b_ = (long long)(b);                                        \
-        if (a_ != b_) {                                                                            \
-            check_failed(__FILE__, __LINE__, #a " == " #b, a_, b_);                                \
-        }                                                                                          \
+#define CHECK_EQ(a, b)                                                                                       \
+    do {                                                                                                     \
+        long long a_ = (long long)(a), b_ = (long long)(b);                                                  \
+        if (a_ != b_) {                                                                                      \
+            check_failed(__FILE__, __LINE__, #a " == " #b, a_, b_);                                          \
+        }                                                                                                    \
     } while (0)
 
 static inline void check_failed(const char *file, int line, const char *what, long long a, long long b)
 {
-    fprintf(stderr, "%s:%d: not so: %s (%lld, %lld)\nto repeat: BLKPROOF_SEED=%llu %s\n", file, line,
-            what, a, b, (unsigned long long)world_seed, program_invocation_name);
+    fprintf(stderr, "%s:%d: not so: %s (%lld, %lld)\nto repeat: BLKPROOF_SEED=%llu %s\n", file, line, what, a,
+            b, (unsigned long long)world_seed, program_invocation_name);
     abort();
 }
 
@@ -96,8 +96,8 @@ static inline void world_init(struct world *w)
 }
 
 /* Open what the JSON text (a printf format) describes. */
-static inline PRINTF(4, 5) int world_open(struct world *w, unsigned flags, struct err *err,
-                                          const char *fmt, ...)
+static inline PRINTF(4, 5) int world_open(struct world *w, unsigned flags, struct err *err, const char *fmt,
+                                          ...)
 {
     char text[4096];
     va_list ap;
@@ -110,12 +110,12 @@ static inline PRINTF(4, 5) int world_open(struct world *w, unsigned flags, struc
     return node_open(&w->graph, options, flags, &w->node, err);
 }
 
-#define WORLD_OPEN(w, ...)                                                                         \
-    do {                                                                                           \
-        struct err err_ = {0};                                                                     \
-        if (world_open(w, OPEN_WRITE | OPEN_UNMAP | OPEN_RESIZE, &err_, __VA_ARGS__) < 0) {        \
-            check_failed(__FILE__, __LINE__, err_.text, err_.code, 0);                             \
-        }                                                                                          \
+#define WORLD_OPEN(w, ...)                                                                                   \
+    do {                                                                                                     \
+        struct err err_ = {0};                                                                               \
+        if (world_open(w, OPEN_WRITE | OPEN_UNMAP | OPEN_RESIZE, &err_, __VA_ARGS__) < 0) {                  \
+            check_failed(__FILE__, __LINE__, err_.text, err_.code, 0);                                       \
+        }                                                                                                    \
     } while (0)
 
 static inline co_fn void world_close(struct world *w)
