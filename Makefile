@@ -10,9 +10,9 @@ all: $(BUILD)/.files ## build $(BUILD)/blkproof
 # Sources, tests and manual pages find themselves: set the build up again when the list of files changes.
 $(BUILD)/.files: FORCE
 	@command -v meson ninja >/dev/null || { echo "meson and ninja are missing: run scripts/install-deps build" >&2; exit 1; }
-	@[ -f $(BUILD)/build.ninja ] || meson setup $(BUILD) $(MESON_FLAGS) >$(BUILD).log 2>&1 || \
-	  { cat $(BUILD).log >&2; echo "the set-up failed: if a dependency is missing, run scripts/install-deps build" >&2; exit 1; }
-	@rm -f $(BUILD).log
+	@mkdir -p $(BUILD)
+	@[ -f $(BUILD)/build.ninja ] || meson setup $(BUILD) $(MESON_FLAGS) >$(BUILD)/setup.log 2>&1 || \
+	  { cat $(BUILD)/setup.log >&2; echo "the set-up failed: if a dependency is missing, run scripts/install-deps build" >&2; exit 1; }
 	@find src tests docs bench -name '*.c' -o -name '*.scd' | sort >$@.new; \
 	if cmp -s $@.new $@; then rm $@.new; else \
 	  [ ! -f $@ ] || meson setup --reconfigure $(BUILD) $(MESON_FLAGS) >/dev/null; mv $@.new $@; fi

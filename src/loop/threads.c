@@ -131,7 +131,7 @@ static int threads_poll_fd(int fd, short events, uint64_t deadline_ns)
     struct watcher w = {.co = co_self(), .timer.fire = watch_timed_out, .fd = fd, .events = events};
 
     if (t->watching + 2 > t->pollfds_max) {
-        struct pollfd *more = realloc(t->pollfds, 2 * t->pollfds_max * sizeof(*more));
+        struct pollfd *more = realloc(t->pollfds, sizeof(*more) * 2 * t->pollfds_max);
         if (!more) {
             return -ENOMEM;
         }

@@ -27,12 +27,13 @@ fail() {
 need() {
     local c
     for c; do
-        command -v "$c" >/dev/null || skip "$c is not installed (scripts/install-deps all)"
+        type -P "$c" >/dev/null || skip "$c is not installed (scripts/install-deps all)"
     done
 }
 
 # expect STATUS CMD...: run, fail unless it exits with STATUS. stdout and stderr are in $output (both),
 # $out and $err (alone).
+# shellcheck disable=SC2034 # out, err, output are for the test
 expect() {
     local want=$1 got=0
     shift
@@ -138,6 +139,11 @@ sock() {
 
 uri() {
     echo "nbd+unix:///${2:-}?socket=$(sock "$1")"
+}
+
+# libnbd's Python module belongs to the system's python3, whatever else is in front in PATH.
+nbdsh() {
+    PATH=/usr/bin:$PATH command nbdsh "$@"
 }
 
 # qemu_nbd NAME ARG...: QEMU's server, for many clients, one after the other or at once.

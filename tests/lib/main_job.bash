@@ -32,5 +32,6 @@ main_job_clean() {
     equal "$status $(cat proof.err)" "0 " "exit status and messages of a clean run"
     stop qemu
     expect 0 qemu-img compare -f raw -F qcow2 reference.raw disk.qcow2
+    # shellcheck disable=SC2154 # set by expect
     equal "$out" "Images are identical."
 }
