@@ -13,11 +13,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size < 2 || data[0] != 'b')
         return 0;
-    uint8_t *copy = malloc(size);
+    volatile uint8_t *copy = malloc(size); /* volatile: an unused store may not be left out */
     if (!copy)
         return 0;
-    volatile size_t index = data[1] == 'p' ? size : 0; /* one past the end */
-    copy[index] = 1;
-    free(copy);
+    copy[data[1] == 'p' ? size : 0] = 1; /* one past the end */
+    free((void *)copy);
     return 0;
 }
