@@ -42,6 +42,7 @@ struct engine {
     co_fn ssize_t (*recv)(int fd, void *buf, size_t len);
     ssize_t (*recv_now)(int fd, void *buf, size_t len);               /* NULL: recv(2) with MSG_DONTWAIT */
     co_fn ssize_t (*send)(int fd, const struct iovec *iov, int niov); /* may be short */
+    ssize_t (*send_now)(int fd, const struct iovec *iov, int niov);   /* NULL: sendmsg, MSG_DONTWAIT */
     co_fn int (*poll_fd)(int fd, short events, uint64_t deadline_ns);
     void (*poll_cancel)(int fd);
     /* Slow paths of the shared POSIX files: wait for one preadv/pwritev (may be short), fsync,

@@ -363,6 +363,21 @@ ssize_t sock_recv(int fd, void *buf, size_t len)
     return loop_self()->engine->recv(fd, buf, len);
 }
 
+ssize_t sock_send_now(int fd, const struct iovec *iov, int niov)
+{
+    struct loop *loop = loop_self();
+
+    if (loop->engine->send_now) {
+        return loop->engine->send_now(fd, iov, niov);
+    }
+    struct msghdr msg = {.msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = (size_t)niov};
+    ssize_t n;
+    do {
+        n = sendmsg(fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+    } while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : n;
+}
+
 int sock_send_all(int fd, struct iovec *iov, int niov)
 {
     const struct engine *engine = loop_self()->engine;

@@ -74,6 +74,8 @@ co_fn ssize_t sock_recv(int fd, void *buf, size_t len);
 ssize_t sock_recv_now(int fd, void *buf, size_t len);
 /* Send all of it; @iov is used up (changed). MSG_NOSIGNAL is implied. */
 co_fn int sock_send_all(int fd, struct iovec *iov, int niov);
+/* One attempt that never waits: bytes taken, -EAGAIN if the socket is full. */
+ssize_t sock_send_now(int fd, const struct iovec *iov, int niov);
 /* Wait until @fd has one of the poll(2) @events. Returns revents, -ETIMEDOUT at @deadline_ns (on
  * loop_now_ns's clock; UINT64_MAX: never), or -ECANCELED after fd_poll_cancel. */
 co_fn int fd_poll(int fd, short events, uint64_t deadline_ns);

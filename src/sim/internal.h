@@ -99,6 +99,7 @@ void sim_files_finish(struct sim *sim);
 /* ---- net.c ---- */
 co_fn ssize_t sim_recv(int fd, void *buf, size_t len);
 ssize_t sim_recv_now(int fd, void *buf, size_t len);
+ssize_t sim_send_now(int fd, const struct iovec *iov, int niov);
 co_fn ssize_t sim_send(int fd, const struct iovec *iov, int niov);
 co_fn int sim_poll_fd(int fd, short events, uint64_t deadline_ns);
 void sim_poll_cancel(int fd);

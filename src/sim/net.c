@@ -256,6 +256,14 @@ static ssize_t send_now(int fd, const struct iovec *iov, int niov, size_t some)
     return ret < 0 ? -errno : ret;
 }
 
+ssize_t sim_send_now(int fd, const struct iovec *iov, int niov)
+{
+    if (is_broken(sim_self(), fd)) {
+        return -ECONNRESET;
+    }
+    return send_now(fd, iov, niov, iov_size(iov, MIN(niov, (int)IOV_LIST_MAX)));
+}
+
 co_fn ssize_t sim_send(int fd, const struct iovec *iov, int niov)
 {
     struct passage pass;

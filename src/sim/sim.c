@@ -334,6 +334,7 @@ const struct engine engine_sim = {
     .recv = sim_recv,
     .recv_now = sim_recv_now,
     .send = sim_send,
+    .send_now = sim_send_now,
     .poll_fd = sim_poll_fd,
     .poll_cancel = sim_poll_cancel,
     .inline_work = true,
