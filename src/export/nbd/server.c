@@ -1,0 +1,530 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The server: its exports, its listening sockets, and its end. A listener is a coroutine that
+ * accepts while there is a place for another client; those that come when all are taken stay in the
+ * kernel's queue until one leaves.
+ */
+#include "export/nbd/server.h"
+
+#include <arpa/inet.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include "export/nbd/conn.h"
+
+#define LISTEN_BACKLOG  128
+#define SOCKET_BUFFER   (4 * (int)MiB)    /* adds 10 to 30 % to 1 MiB requests */
+#define ACCEPT_RETRY_NS (100 * NS_PER_MS) /* out of descriptors: look again */
+#define NOTICE_MAX      (ERR_TEXT_MAX + 64)
+
+void nbd_notice(const struct nbd_server *s, const char *fmt, ...)
+{
+    char text[NOTICE_MAX];
+    va_list ap;
+
+    if (!s->config.notice) {
+        return;
+    }
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    s->config.notice(s->config.opaque, text);
+}
+
+/* ---- creation ---- */
+
+static void cut_off(struct timer *t)
+{
+    struct nbd_server *s = container_of(t, struct nbd_server, drain_timer);
+    struct nbd_conn *c;
+
+    nbd_notice(s, "%u client(s) did not take their replies after the end: cut off", s->nconns);
+    list_for_each (c, &s->conns, link) {
+        conn_fail(c);
+    }
+}
+
+int nbd_server_create(const struct nbd_server_config *config, struct nbd_server **ret_server, struct err *err)
+{
+    if (config->tls != NBD_TLS_OFF && !config->tls_certificates && !config->tls_psk) {
+        return err_set(err, -EINVAL, "TLS needs certificates or pre-shared keys");
+    }
+    if (config->tls != NBD_TLS_OFF && config->tls_certificates && config->tls_psk) {
+        return err_set(err, -EINVAL, "TLS takes either certificates or pre-shared keys, not both");
+    }
+    struct nbd_server *s = calloc(1, sizeof(*s));
+    if (!s) {
+        return err_set(err, -ENOMEM, "no memory for the NBD server");
+    }
+    s->config = *config;
+    if (s->config.max_clients == 0) {
+        s->config.max_clients = NBD_CLIENTS_DEFAULT;
+    }
+    list_init(&s->conns);
+    co_queue_init(&s->room);
+    co_queue_init(&s->slot);
+    co_queue_init(&s->changed);
+    s->drain_timer.fire = cut_off;
+    int rc = config->tls == NBD_TLS_OFF ? 0 : nbd_tls_creds_create(config, &s->creds, err);
+    if (rc < 0) {
+        nbd_server_destroy(s);
+        return rc;
+    }
+    *ret_server = s;
+    return 0;
+}
+
+void nbd_server_destroy(struct nbd_server *s)
+{
+    if (!s) {
+        return;
+    }
+    assert(list_empty(&s->conns));
+    timer_disarm(&s->drain_timer);
+    for (unsigned i = 0; i < s->nlisteners; i++) {
+        struct nbd_listener *l = &s->listeners[i];
+        assert(!l->accepting);
+        free(l->path);
+        free(l->address);
+        free(l->host);
+    }
+    for (unsigned i = 0; i < s->nexports; i++) {
+        free(s->exports[i].name);
+        free(s->exports[i].description);
+    }
+    free(s->exports);
+    nbd_tls_creds_destroy(s->creds);
+    free(s);
+}
+
+int nbd_server_export(struct nbd_server *s, const char *name, struct node *node, bool read_only,
+                      const char *description, struct err *err)
+{
+    if (strlen(name) > NBD_STRING_MAX || (description && strlen(description) > NBD_STRING_MAX)) {
+        return err_set(err, -EINVAL, "export name or description is longer than %u bytes", NBD_STRING_MAX);
+    }
+    if (s->nexports == NBD_EXPORTS_MAX) {
+        return err_set(err, -EINVAL, "more than %u exports", NBD_EXPORTS_MAX);
+    }
+    for (unsigned i = 0; i < s->nexports; i++) {
+        if (strcmp(s->exports[i].name, name) == 0) {
+            return err_set(err, -EEXIST, "two exports have the name '%s'", name);
+        }
+    }
+    struct nbd_export *grown = realloc(s->exports, (s->nexports + 1) * sizeof(*grown));
+    if (!grown) {
+        return err_set(err, -ENOMEM, "no memory for export '%s'", name);
+    }
+    s->exports = grown;
+    struct nbd_export *e = &grown[s->nexports];
+    *e = (struct nbd_export){.name = strdup(name),
+                             .description = description ? strdup(description) : NULL,
+                             .node = node,
+                             .read_only = read_only || node_is_read_only(node)};
+    if (!e->name || (description && !e->description)) {
+        free(e->name);
+        free(e->description);
+        return err_set(err, -ENOMEM, "no memory for export '%s'", name);
+    }
+    s->nexports++;
+    return 0;
+}
+
+/* ---- accepting ---- */
+
+/* Only where the kernel grants all of it: a TCP socket with a smaller fixed buffer would be slower
+ * than one that grows by itself. */
+static void set_buffer(int fd, int force, int plain, bool tcp)
+{
+    int size = SOCKET_BUFFER;
+
+    if (setsockopt(fd, SOL_SOCKET, force, &size, sizeof(size)) < 0 && !tcp) {
+        setsockopt(fd, SOL_SOCKET, plain, &size, sizeof(size));
+    }
+}
+
+static void tune_socket(int fd, bool tcp)
+{
+    int on = 1;
+
+    set_buffer(fd, SO_SNDBUFFORCE, SO_SNDBUF, tcp);
+    set_buffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, tcp);
+    if (tcp) {
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+        setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on)); /* notice hosts that vanish */
+    }
+}
+
+int nbd_server_adopt(struct nbd_server *s, int fd)
+{
+    if (s->stopping) {
+        close(fd);
+        return -ESHUTDOWN;
+    }
+    return conn_start(s, fd);
+}
+
+/* Wait for a place; false when the server ends. */
+static bool wait_for_slot(struct nbd_server *s)
+{
+    while (!s->stopping && s->nconns >= s->config.max_clients) {
+        if (!s->told_full) {
+            s->told_full = true;
+            nbd_notice(s, "%u clients are connected, the most allowed: others have to wait", s->nconns);
+        }
+        co_queue_wait(&s->slot);
+    }
+    return !s->stopping;
+}
+
+static void accept_one(struct nbd_listener *l)
+{
+    int fd = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+    if (fd >= 0) {
+        tune_socket(fd, !l->path);
+        if (conn_start(l->server, fd) < 0) {
+            nbd_notice(l->server, "no memory for another client");
+        }
+    } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+        nbd_notice(l->server, "cannot accept a client: %s; trying again", err_name(errno));
+        co_sleep_ns(ACCEPT_RETRY_NS);
+    } /* anything else: the client has gone again */
+}
+
+static void accept_clients(void *listener)
+{
+    struct nbd_listener *l = listener;
+    struct nbd_server *s = l->server;
+
+    while (wait_for_slot(s)) {
+        int rc = fd_poll(l->fd, POLLIN, UINT64_MAX);
+        if (s->stopping) {
+            break;
+        }
+        if (rc < 0) {
+            nbd_notice(s, "%s: cannot accept clients: %s", l->address, err_name(rc));
+            break;
+        }
+        if (s->nconns < s->config.max_clients) {
+            accept_one(l);
+        }
+    }
+    close(l->fd);
+    if (l->path) {
+        unlink(l->path);
+    }
+    l->accepting = false;
+    co_queue_wake_all(&s->changed);
+}
+
+/* ---- listening ---- */
+
+/* A socket file that nobody listens on is what a killed server left. */
+static bool is_stale(const struct sockaddr_un *sa)
+{
+    struct stat st;
+
+    if (lstat(sa->sun_path, &st) < 0 || !S_ISSOCK(st.st_mode)) {
+        return false;
+    }
+    AUTO_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    return fd >= 0 && connect(fd, (const struct sockaddr *)sa, sizeof(*sa)) < 0 && errno == ECONNREFUSED;
+}
+
+static int listen_unix(struct nbd_listener *l, const char *path, struct err *err)
+{
+    struct sockaddr_un sa = {.sun_family = AF_UNIX};
+
+    if (!*path || strlen(path) >= sizeof(sa.sun_path)) {
+        return err_set(err, -EINVAL, "listen on 'unix:%s': the path of a socket has 1 to %zu bytes", path,
+                       sizeof(sa.sun_path) - 1);
+    }
+    strcpy(sa.sun_path, path);
+    AUTO_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) {
+        return err_set_errno(err, -errno, "listen on 'unix:%s'", path);
+    }
+    int rc = bind(fd, (struct sockaddr *)&sa, sizeof(sa));
+    if (rc < 0 && errno == EADDRINUSE && is_stale(&sa)) {
+        unlink(path);
+        rc = bind(fd, (struct sockaddr *)&sa, sizeof(sa));
+    }
+    if (rc < 0) {
+        return err_set_errno(err, -errno, "listen on 'unix:%s'", path);
+    }
+    l->path = strdup(path);
+    if (!l->path || asprintf(&l->address, "unix:%s", path) < 0) {
+        l->address = NULL;
+        unlink(path);
+        return err_set(err, -ENOMEM, "no memory to listen on 'unix:%s'", path);
+    }
+    if (listen(fd, LISTEN_BACKLOG) < 0) {
+        int code = -errno;
+        unlink(path);
+        return err_set_errno(err, code, "listen on 'unix:%s'", path);
+    }
+    l->fd = TAKE_FD(fd);
+    return 0;
+}
+
+/* "[HOST][:PORT]", with an IPv6 address in brackets. */
+static int split_host(const char *text, char **ret_host, unsigned *ret_port, struct err *err)
+{
+    const char *end = *text == '[' ? strchr(text, ']') : NULL;
+    const char *colon = strrchr(end ? end : text, ':');
+    const char *host = end ? text + 1 : text;
+    size_t host_len = end ? (size_t)(end - host) : colon ? (size_t)(colon - text) : strlen(text);
+    unsigned long port = NBD_PORT;
+
+    if (*text == '[' && (!end || (end[1] && end[1] != ':'))) {
+        return err_set(err, -EINVAL, "listen on 'tcp:%s': expected tcp:[ADDRESS]:PORT", text);
+    }
+    if (!end && colon && memchr(text, ':', host_len)) {
+        return err_set(err, -EINVAL, "listen on 'tcp:%s': put an IPv6 address in brackets", text);
+    }
+    if (colon) {
+        char *rest;
+        errno = 0;
+        port = strtoul(colon + 1, &rest, 10);
+        if (!colon[1] || *rest || errno || port > 65535 || colon[1] == '-' || colon[1] == '+') {
+            return err_set(err, -EINVAL, "listen on 'tcp:%s': the port is a number from 0 to 65535", text);
+        }
+    }
+    char *copy = strndup(host, host_len);
+    if (!copy) {
+        return err_set(err, -ENOMEM, "no memory to listen on 'tcp:%s'", text);
+    }
+    *ret_host = copy;
+    *ret_port = (unsigned)port;
+    return 0;
+}
+
+struct lookup {
+    const char *host;
+    unsigned port;
+    struct addrinfo *found;
+};
+
+/* Blocking, so it runs on a worker thread. */
+static int look_up(void *arg)
+{
+    struct lookup *l = arg;
+    struct addrinfo hints = {
+        .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+    char port[16];
+
+    snprintf(port, sizeof(port), "%u", l->port);
+    return getaddrinfo(*l->host ? l->host : NULL, port, &hints, &l->found);
+}
+
+static int bind_tcp(const struct addrinfo *ai)
+{
+    int on = 1;
+    AUTO_CLOSE int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    if (fd < 0) {
+        return -errno;
+    }
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (bind(fd, ai->ai_addr, ai->ai_addrlen) < 0 || listen(fd, LISTEN_BACKLOG) < 0) {
+        return -errno;
+    }
+    return TAKE_FD(fd);
+}
+
+static unsigned bound_port(int fd)
+{
+    struct sockaddr_storage ss;
+    socklen_t len = sizeof(ss);
+
+    if (getsockname(fd, (struct sockaddr *)&ss, &len) < 0) {
+        return 0;
+    }
+    return ntohs(ss.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&ss)->sin6_port
+                                          : ((struct sockaddr_in *)&ss)->sin_port);
+}
+
+static int listen_tcp(struct nbd_listener *l, const char *text, struct err *err)
+{
+    struct lookup look = {0};
+    int fd = -EADDRNOTAVAIL;
+
+    int rc = split_host(text, &l->host, &look.port, err);
+    if (rc < 0) {
+        return rc;
+    }
+    look.host = l->host;
+    rc = loop_work(look_up, &look);
+    if (rc != 0) {
+        return err_set(err, -EINVAL, "listen on 'tcp:%s': %s", text, gai_strerror(rc));
+    }
+    for (const struct addrinfo *ai = look.found; ai && fd < 0; ai = ai->ai_next) {
+        fd = bind_tcp(ai);
+    }
+    freeaddrinfo(look.found);
+    if (fd < 0) {
+        return err_set_errno(err, fd, "listen on 'tcp:%s'", text);
+    }
+    l->port = bound_port(fd);
+    const char *form = strchr(l->host, ':') ? "tcp:[%s]:%u" : "tcp:%s:%u";
+    if (asprintf(&l->address, form, l->host, l->port) < 0) {
+        l->address = NULL;
+        close(fd);
+        return err_set(err, -ENOMEM, "no memory to listen on 'tcp:%s'", text);
+    }
+    l->fd = fd;
+    return 0;
+}
+
+int nbd_server_listen(struct nbd_server *s, const char *address, struct err *err)
+{
+    if (s->nlisteners == NBD_LISTENERS_MAX) {
+        return err_set(err, -EINVAL, "more than %u addresses to listen on", NBD_LISTENERS_MAX);
+    }
+    struct nbd_listener *l = &s->listeners[s->nlisteners];
+    *l = (struct nbd_listener){.server = s, .fd = -1};
+    int rc;
+    if (strncmp(address, "unix:", 5) == 0) {
+        rc = listen_unix(l, address + 5, err);
+    } else if (strncmp(address, "tcp:", 4) == 0) {
+        rc = listen_tcp(l, address + 4, err);
+    } else {
+        rc = err_set(err, -EINVAL, "listen on '%s': expected unix:PATH or tcp:HOST:PORT", address);
+    }
+    if (rc == 0) {
+        l->accepting = true;
+        rc = co_start_later(accept_clients, l);
+        if (rc < 0) {
+            l->accepting = false;
+            close(l->fd);
+            err_set(err, rc, "no memory to listen on '%s'", address);
+        }
+    }
+    if (rc < 0) {
+        free(l->path);
+        free(l->address);
+        free(l->host);
+        return rc;
+    }
+    s->nlisteners++;
+    return 0;
+}
+
+/* ---- what it listens on ---- */
+
+const char *nbd_server_address(const struct nbd_server *s, unsigned n)
+{
+    return n < s->nlisteners ? s->listeners[n].address : NULL;
+}
+
+unsigned nbd_server_port(const struct nbd_server *s, unsigned n)
+{
+    return n < s->nlisteners ? s->listeners[n].port : 0;
+}
+
+/* Percent-encode what is not plainly allowed in a URI; '/' stays if @slash. */
+static void put_escaped(FILE *out, const char *text, bool slash)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~";
+
+    for (; *text; text++) {
+        if (strchr(plain, *text) || (slash && *text == '/')) {
+            fputc(*text, out);
+        } else {
+            fprintf(out, "%%%02X", (unsigned char)*text);
+        }
+    }
+}
+
+char *nbd_server_uri(const struct nbd_server *s, unsigned n, const char *export_name)
+{
+    char *text = NULL;
+    size_t len;
+
+    if (n >= s->nlisteners) {
+        return NULL;
+    }
+    const struct nbd_listener *l = &s->listeners[n];
+    FILE *out = open_memstream(&text, &len);
+    if (!out) {
+        return NULL;
+    }
+    fputs(s->config.tls == NBD_TLS_REQUIRE ? "nbds" : "nbd", out);
+    if (l->path) {
+        fputs("+unix:///", out);
+        put_escaped(out, export_name, true);
+        fputs("?socket=", out);
+        put_escaped(out, l->path, true);
+    } else {
+        const char *host = *l->host ? l->host : "localhost";
+        fprintf(out, strchr(host, ':') ? "://[%s]" : "://%s", host);
+        if (l->port != NBD_PORT) {
+            fprintf(out, ":%u", l->port);
+        }
+        fputc('/', out);
+        put_escaped(out, export_name, true);
+    }
+    if (s->config.tls == NBD_TLS_REQUIRE && s->config.tls_certificates) {
+        fputs(l->path ? "&tls-certificates=" : "?tls-certificates=", out);
+        put_escaped(out, s->config.tls_certificates, true);
+    } else if (s->config.tls == NBD_TLS_REQUIRE && s->config.tls_psk) {
+        fputs(l->path ? "&tls-psk-file=" : "?tls-psk-file=", out);
+        put_escaped(out, s->config.tls_psk, true);
+    }
+    if (fclose(out) != 0) {
+        free(text);
+        return NULL;
+    }
+    return text;
+}
+
+unsigned nbd_server_clients(const struct nbd_server *s)
+{
+    return s->nconns;
+}
+
+/* ---- the end ---- */
+
+void nbd_server_stop(struct nbd_server *s)
+{
+    struct nbd_conn *c;
+
+    if (s->stopping) {
+        return;
+    }
+    s->stopping = true;
+    for (unsigned i = 0; i < s->nlisteners; i++) {
+        if (s->listeners[i].accepting) {
+            fd_poll_cancel(s->listeners[i].fd);
+        }
+    }
+    co_queue_wake_all(&s->slot);
+    list_for_each (c, &s->conns, link) {
+        conn_stop(c);
+    }
+    if (!list_empty(&s->conns)) {
+        timer_arm(&s->drain_timer, loop_clock_ns() + NBD_DRAIN_NS);
+    }
+}
+
+void nbd_server_wait(struct nbd_server *s)
+{
+    for (;;) {
+        bool busy = s->nconns > 0;
+        for (unsigned i = 0; i < s->nlisteners; i++) {
+            busy |= s->listeners[i].accepting;
+        }
+        if (!busy) {
+            break;
+        }
+        co_queue_wait(&s->changed);
+    }
+    timer_disarm(&s->drain_timer);
+}
