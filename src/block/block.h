@@ -117,6 +117,7 @@ struct graph {
     void (*stop)(struct graph *g, struct node *n);
     void *opaque;        /* the tool's */
     uint64_t mismatches; /* found so far by any verify node */
+    uint64_t reconnects; /* node_reconnected calls: one load tells a verifier that there was none */
     unsigned next_name;  /* for generated node names */
     bool standin;        /* speak as qemu-io/qemu-img do (byte-form mismatch line, no report) */
     bool trust_image_names;

@@ -164,7 +164,18 @@ struct node {
     struct gate gate;
     struct node_stats stats;
     uint64_t last_opno;
+    uint64_t reconnects; /* see node_reconnected */
 };
+
+/* A protocol driver lost its device and has reached it again: what was acknowledged and not yet
+ * flushed may be gone. Call it before anything that came over the new connection is handed up, and
+ * also when requests are sent again there. A verifier above then takes what it had not flushed for
+ * indeterminate. */
+static inline void node_reconnected(struct node *n)
+{
+    n->reconnects++;
+    n->graph->reconnects++;
+}
 
 /* The first child: a filter's or format's main one. */
 static inline struct node *node_below(const struct node *n)
