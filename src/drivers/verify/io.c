@@ -1,0 +1,446 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Every request, on both sides. The gate of the node holds back what overlaps (limits.serialise), so
+ * both sides see one order of contents; it lets reads share. The common case, a read that equals the
+ * reference while nothing is indeterminate, ends here; everything else goes to settle.c.
+ *
+ * What is compared and what is written twice is never memory that the client can touch meanwhile:
+ * a request marked REQ_UNSTABLE, and a scatter list that names some memory twice, go through a
+ * buffer of our own.
+ */
+#include "base/iov.h"
+#include "drivers/verify/internal.h"
+
+#define LANES 2 /* of a large read: one compares while the other one's pieces are being read */
+
+struct side {
+    struct node *n;
+    struct req *r;
+};
+
+static co_fn int side_io(void *arg)
+{
+    const struct side *s = arg;
+
+    return node_io(s->n, s->r);
+}
+
+co_fn void verify_both(struct verify *v, struct req *test, struct req *raw, int *ret_test, int *ret_raw)
+{
+    struct side side = {v->test, test};
+    struct co_group group;
+    struct co_task task;
+
+    co_group_init(&group);
+    co_group_start(&group, &task, side_io, &side);
+    *ret_raw = node_io(v->raw, raw);
+    co_group_wait(&group);
+    *ret_test = task.result;
+}
+
+static co_fn int return_mismatch(struct node *n, const struct req *r, int rc_test, int rc_raw)
+{
+    verify_report_return(n, r, rc_test, rc_raw);
+    return verify_decide(n, r->opno, rc_test);
+}
+
+/* ---- reads ---- */
+
+static bool equals(const struct iovec *iov, int niov, const uint8_t *raw)
+{
+    for (int i = 0; i < niov; i++) {
+        if (memcmp(iov[i].iov_base, raw, iov[i].iov_len) != 0) {
+            return false;
+        }
+        raw += iov[i].iov_len;
+    }
+    return true;
+}
+
+/* The test device's data as one buffer: the client's own if it is one. */
+static co_fn int settle(struct node *n, const struct req *r)
+{
+    if (req_flat(r)) {
+        return verify_settle(n, r, req_flat(r));
+    }
+    uint8_t *flat = buf_get(r->bytes);
+    if (!flat) {
+        return -ENOMEM;
+    }
+    iov_to_buf(r->iov, r->niov, 0, flat, r->bytes);
+    int rc = verify_settle(n, r, flat);
+    buf_put(flat, r->bytes);
+    return rc;
+}
+
+static co_fn int finish_read(struct node *n, const struct req *r, int rc_test, int rc_raw, bool equal)
+{
+    const struct verify *v = n->state;
+
+    if (UNLIKELY(rc_test != rc_raw)) {
+        return return_mismatch(n, r, rc_test, rc_raw);
+    }
+    if (UNLIKELY(rc_test != 0)) {
+        return rc_test;
+    }
+    if (LIKELY(equal && indet_clear(&v->indet, r->offset, r->offset + r->bytes))) {
+        return 0;
+    }
+    return settle(n, r);
+}
+
+static co_fn int read_small(struct node *n, struct req *r)
+{
+    struct verify *v = n->state;
+    void *buf = buf_get(r->bytes);
+    struct iovec iov = {buf, r->bytes};
+    struct req test = *r, raw = *r;
+    int rc_test, rc_raw;
+
+    if (!buf) {
+        return -ENOMEM;
+    }
+    raw.iov = &iov;
+    raw.niov = 1;
+    verify_both(v, &test, &raw, &rc_test, &rc_raw);
+    bool equal = rc_test == 0 && rc_raw == 0 && equals(r->iov, r->niov, buf);
+    buf_put(buf, r->bytes);
+    return finish_read(n, r, rc_test, rc_raw, equal);
+}
+
+/* A large read is made in pieces, compared while they are still in the cache. */
+struct large {
+    struct node *n;
+    const struct req *r;
+    uint64_t next;      /* offset in the request of the next piece to take */
+    uint64_t failed_at; /* of the first piece with an error; UINT64_MAX: none */
+    int rc_test, rc_raw;
+    bool differs;
+};
+
+static co_fn int read_piece(struct large *l, uint64_t at, uint64_t bytes, struct iovec *slice, void *buf)
+{
+    struct verify *v = l->n->state;
+    struct iovec iov = {buf, bytes};
+    struct req test = *l->r, raw;
+    int rc_test, rc_raw;
+
+    test.offset += at;
+    test.bytes = bytes;
+    test.niov = iov_slice(slice, l->r->iov, l->r->niov, at, bytes);
+    test.iov = slice;
+    raw = test;
+    raw.iov = &iov;
+    raw.niov = 1;
+    verify_both(v, &test, &raw, &rc_test, &rc_raw);
+    if (rc_test == 0 && rc_raw == 0) {
+        l->differs |= !equals(test.iov, test.niov, buf);
+        return 0;
+    }
+    /* of several errors a disagreement goes first, then the one at the lowest offset */
+    bool worse = (rc_test != rc_raw) > (l->rc_test != l->rc_raw);
+    bool alike = (rc_test != rc_raw) == (l->rc_test != l->rc_raw);
+    if (worse || (alike && at < l->failed_at)) {
+        l->failed_at = at;
+        l->rc_test = rc_test;
+        l->rc_raw = rc_raw;
+    }
+    return -EIO;
+}
+
+static co_fn int lane(void *arg)
+{
+    struct large *l = arg;
+    const struct verify *v = l->n->state;
+    size_t piece = v->piece, slice_size = (size_t)l->r->niov * sizeof(struct iovec);
+    void *buf = buf_get(piece);
+    struct iovec one, *slice = l->r->niov == 1 ? &one : buf_get(slice_size);
+    int rc = buf && slice ? 0 : -ENOMEM;
+
+    while (rc == 0 && l->next < l->r->bytes && l->failed_at == UINT64_MAX) {
+        uint64_t at = l->next, bytes = MIN(piece, l->r->bytes - at);
+        l->next += bytes;
+        rc = read_piece(l, at, bytes, slice, buf);
+    }
+    buf_put(buf, piece);
+    if (slice != &one) {
+        buf_put(slice, slice_size);
+    }
+    return rc;
+}
+
+static co_fn int read_large(struct node *n, struct req *r)
+{
+    struct large l = {.n = n, .r = r, .failed_at = UINT64_MAX};
+    struct co_task tasks[LANES];
+    struct co_group group;
+
+    co_group_init(&group);
+    for (int i = 0; i < LANES; i++) {
+        co_group_start(&group, &tasks[i], lane, &l);
+    }
+    co_group_wait(&group);
+    for (int i = 0; i < LANES && l.failed_at == UINT64_MAX; i++) {
+        if (tasks[i].result != 0) {
+            return tasks[i].result; /* no memory */
+        }
+    }
+    return finish_read(n, r, l.rc_test, l.rc_raw, !l.differs);
+}
+
+static co_fn int read_stable(struct node *n, struct req *r)
+{
+    const struct verify *v = n->state;
+
+    return r->bytes <= v->piece ? read_small(n, r) : read_large(n, r);
+}
+
+/* As one buffer would: the elements get their bytes in order, so memory named twice keeps the last. */
+static co_fn int read_bounced(struct node *n, struct req *r)
+{
+    void *buf = buf_get(r->bytes);
+    struct iovec iov = {buf, r->bytes};
+    struct req own = *r;
+
+    if (!buf) {
+        return -ENOMEM;
+    }
+    own.iov = &iov;
+    own.niov = 1;
+    own.flags &= ~(unsigned)REQ_UNSTABLE;
+    int rc = read_stable(n, &own);
+    if (rc == 0) {
+        iov_from_buf(r->iov, r->niov, 0, buf, r->bytes);
+    }
+    buf_put(buf, r->bytes);
+    return rc;
+}
+
+static co_fn int do_read(struct node *n, struct req *r)
+{
+    if (UNLIKELY((r->flags & REQ_UNSTABLE) || (r->niov > 1 && iov_aliases(r->iov, r->niov)))) {
+        return read_bounced(n, r);
+    }
+    return read_stable(n, r);
+}
+
+/* ---- what changes contents ---- */
+
+/* Both sides have answered: keep the books. */
+static co_fn int finish_change(struct node *n, const struct req *r, uint64_t id, enum past_kind kind,
+                               uint64_t reconnects, int rc_test, int rc_raw)
+{
+    struct verify *v = n->state;
+    bool ok = rc_test == 0 && rc_raw == 0;
+    bool lost = n->graph->reconnects != reconnects;
+    uint64_t end = r->offset + round_up(r->bytes, SECTOR_SIZE);
+
+    if (UNLIKELY(lost)) {
+        verify_look_for_reconnects(n);
+    }
+    history_done(&v->history, id, ok, (r->flags & REQ_FUA) && !v->never_flushed && !lost, lost, r->offset,
+                 r->bytes);
+    if (kind == PAST_DISCARD) {
+        indet_add(&v->indet, r->offset, end, INDET_DISCARDED);
+    } else if (!ok || lost) {
+        indet_add(&v->indet, r->offset, end, INDET_VERSIONS);
+    } else if (v->indet.count > 0) {
+        indet_remove(&v->indet, r->offset, end);
+    }
+    if (UNLIKELY(v->indet.reached)) {
+        verify_tell_bound(n);
+    }
+    return rc_test == rc_raw ? rc_test : return_mismatch(n, r, rc_test, rc_raw);
+}
+
+static co_fn int write_stable(struct node *n, struct req *r)
+{
+    struct verify *v = n->state;
+    struct req test = *r, raw = *r;
+    struct side side = {v->test, &test};
+    uint64_t reconnects = n->graph->reconnects;
+    struct co_group group;
+    struct co_task task;
+
+    raw.flags &= ~(unsigned)REQ_COMPRESSED;
+    uint64_t id = history_begin(&v->history, PAST_WRITE, r->opno, r->offset, r->bytes);
+    co_group_init(&group);
+    co_group_start(&group, &task, side_io, &side);
+    history_hash(&v->history, id, r->iov, r->niov); /* beside the test device's write */
+    int rc_raw = node_io(v->raw, &raw);
+    co_group_wait(&group);
+    return finish_change(n, r, id, PAST_WRITE, reconnects, task.result, rc_raw);
+}
+
+static co_fn int do_write(struct node *n, struct req *r)
+{
+    if (LIKELY(!(r->flags & REQ_UNSTABLE))) {
+        return write_stable(n, r);
+    }
+    void *buf = buf_get(r->bytes);
+    struct iovec iov = {buf, r->bytes};
+    struct req own = *r;
+
+    if (!buf) {
+        return -ENOMEM;
+    }
+    iov_to_buf(r->iov, r->niov, 0, buf, r->bytes);
+    own.iov = &iov;
+    own.niov = 1;
+    own.flags &= ~(unsigned)REQ_UNSTABLE;
+    int rc = write_stable(n, &own);
+    buf_put(buf, r->bytes);
+    return rc;
+}
+
+/* The test device first, and the reference only if that can do it at all: what a device cannot do
+ * (-ENOTSUP) it must not have done to the reference either. What only the reference cannot do is not
+ * the test device's fault. */
+static co_fn int change_in_turn(struct node *n, struct req *r, enum past_kind kind)
+{
+    struct verify *v = n->state;
+    struct req test = *r, raw = *r;
+    uint64_t reconnects = n->graph->reconnects;
+    int rc_test = node_io(v->test, &test);
+
+    if (rc_test == -ENOTSUP) {
+        return rc_test;
+    }
+    raw.flags &= ~(unsigned)REQ_NO_FALLBACK;
+    uint64_t id = history_begin(&v->history, kind, r->opno, r->offset, r->bytes);
+    int rc_raw = node_io(v->raw, &raw);
+    if (kind == PAST_DISCARD && rc_raw == -ENOTSUP) {
+        rc_raw = rc_test;
+    }
+    return finish_change(n, r, id, kind, reconnects, rc_test, rc_raw);
+}
+
+static co_fn int do_zero(struct node *n, struct req *r)
+{
+    struct verify *v = n->state;
+
+    if (r->flags & REQ_NO_FALLBACK) {
+        return change_in_turn(n, r, PAST_ZERO);
+    }
+    struct req test = *r, raw = *r;
+    uint64_t reconnects = n->graph->reconnects;
+    uint64_t id = history_begin(&v->history, PAST_ZERO, r->opno, r->offset, r->bytes);
+    int rc_test, rc_raw;
+    verify_both(v, &test, &raw, &rc_test, &rc_raw);
+    return finish_change(n, r, id, PAST_ZERO, reconnects, rc_test, rc_raw);
+}
+
+/* ---- flush, truncate ---- */
+
+static co_fn int do_flush(struct node *n, struct req *r)
+{
+    struct verify *v = n->state;
+    struct req test = *r, raw = *r;
+    int rc_test, rc_raw;
+
+    verify_look_for_reconnects(n);
+    uint64_t seq = v->history.done_seq; /* what completed before the flush began is covered by it */
+    verify_both(v, &test, &raw, &rc_test, &rc_raw);
+    verify_look_for_reconnects(n);
+    if (rc_test == 0 && rc_raw == 0) {
+        if (!v->never_flushed) {
+            v->history.flushed_seq = MAX(v->history.flushed_seq, seq);
+        }
+    } else if (rc_test != -ENOTSUP) {
+        /* as Linux's page cache: after a failed flush the device may go back to what it had */
+        verify_lose_unflushed(n);
+    }
+    return rc_test == rc_raw ? rc_test : return_mismatch(n, r, rc_test, rc_raw);
+}
+
+/* Both sides have the size @to now, @from before: what the books say about the part between. */
+static void note_resize(struct node *n, const struct req *r, uint64_t from, uint64_t to, bool ok)
+{
+    struct verify *v = n->state;
+    uint64_t start = round_down(MIN(from, to), SECTOR_SIZE);
+    uint64_t end = round_up(MAX(from, to), SECTOR_SIZE);
+
+    if (start < end) {
+        uint64_t id = history_begin(&v->history, ok && to > from ? PAST_ZERO : PAST_DISCARD, r->opno, start,
+                                    end - start);
+        history_done(&v->history, id, true, false, false, start, end - start);
+        if (ok) {
+            indet_remove(&v->indet, round_up(MIN(from, to), SECTOR_SIZE), end);
+        } else {
+            indet_add(&v->indet, start, end, INDET_ANY);
+        }
+    }
+}
+
+static co_fn int do_truncate(struct node *n, struct req *r)
+{
+    struct verify *v = n->state;
+    struct req test = *r, raw = *r;
+    uint64_t from = n->size;
+    int rc_test = node_io(v->test, &test);
+
+    if (rc_test == -ENOTSUP) {
+        return rc_test;
+    }
+    int rc_raw = node_io(v->raw, &raw);
+    if (rc_test == 0 && rc_raw == 0) {
+        note_resize(n, r, from, r->offset, true);
+        return 0;
+    }
+    /* one or both failed: keep the two as long as each other, by the test device's length */
+    if (node_size(v->raw) != node_size(v->test) && v->length == LENGTH_EQUAL) {
+        node_truncate(v->raw, node_size(v->test), 0, NULL);
+    }
+    n->size = MIN(node_size(v->test), node_size(v->raw));
+    note_resize(n, r, MIN(from, r->offset), MAX(from, r->offset), false);
+    return rc_test == rc_raw ? rc_test : return_mismatch(n, r, rc_test, rc_raw);
+}
+
+/* ---- the entry ---- */
+
+/* Held by on-mismatch=pause, or ended by on-mismatch=stop. */
+static co_fn int wait_while_held(struct verify *v)
+{
+    while (v->paused && !v->stopped) {
+        co_queue_wait(&v->held);
+    }
+    return v->stopped ? -EIO : 0;
+}
+
+static co_fn int test_only(struct node *n, struct req *r)
+{
+    const struct verify *v = n->state;
+
+    return node_io(v->test, r);
+}
+
+co_fn int verify_io(struct node *n, struct req *r)
+{
+    struct verify *v = n->state;
+
+    if (UNLIKELY(v->paused || v->stopped)) {
+        int rc = wait_while_held(v);
+        if (rc < 0) {
+            return rc;
+        }
+    }
+    if (UNLIKELY(r->flags & REQ_VMSTATE)) {
+        return test_only(n, r); /* the reference is raw bytes: it has no such place */
+    }
+    switch (r->op) {
+    case REQ_READ:
+        return do_read(n, r);
+    case REQ_WRITE:
+        return do_write(n, r);
+    case REQ_ZERO:
+        return do_zero(n, r);
+    case REQ_DISCARD:
+        return change_in_turn(n, r, PAST_DISCARD);
+    case REQ_FLUSH:
+        return do_flush(n, r);
+    case REQ_TRUNCATE:
+        return do_truncate(n, r);
+    default: /* REQ_STATUS, REQ_CACHE */
+        return test_only(n, r);
+    }
+}

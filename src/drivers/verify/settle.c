@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A read that differs from the reference, or that touches something indeterminate. Where the test
+ * device may show what it showed, that is pinned: copied into the reference, so that from now on it
+ * must show the same. What is left over is a mismatch.
+ *
+ * One such read at a time, and it reads the reference afresh: two reads of one indeterminate place
+ * may have got their reference data before the first of them pinned it.
+ */
+#include "drivers/verify/internal.h"
+
+#define CHUNK_SECTORS 512u /* judged at once: each chunk costs one walk over the history */
+
+/* The buffers of one read being settled. Excusing a difference means to copy it into @raw. */
+struct read {
+    struct node *n;
+    const struct req *r;
+    const uint8_t *test;
+    uint8_t *raw;
+};
+
+static const uint8_t *shown(const struct read *s, uint64_t offset)
+{
+    return s->test + (offset - s->r->offset);
+}
+
+static uint8_t *expected(const struct read *s, uint64_t offset)
+{
+    return s->raw + (offset - s->r->offset);
+}
+
+static bool same(const struct read *s, uint64_t start, uint64_t end)
+{
+    return memcmp(shown(s, start), expected(s, start), end - start) == 0;
+}
+
+static void excuse(const struct read *s, uint64_t start, uint64_t end)
+{
+    memcpy(expected(s, start), shown(s, start), end - start);
+}
+
+/* What [start, end) showed becomes what it must show. */
+static co_fn void pin(const struct read *s, uint64_t start, uint64_t end)
+{
+    struct verify *v = s->n->state;
+    struct iovec iov = {(void *)shown(s, start), end - start};
+
+    if (!same(s, start, end)) {
+        excuse(s, start, end);
+        if (node_write(v->raw, start, iov.iov_base, iov.iov_len, 0) < 0) {
+            return; /* it stays indeterminate */
+        }
+    }
+    uint64_t id = history_begin(&v->history, PAST_PIN, s->r->opno, start, end - start);
+    history_hash(&v->history, id, &iov, 1);
+    history_done(&v->history, id, true, false, false, start, end - start);
+    indet_remove(&v->indet, start, round_up(end, SECTOR_SIZE));
+    v->counts.pinned_bytes += end - start;
+}
+
+/* Pin the sectors of a chunk that may show what they show. */
+static co_fn void settle_chunk(const struct read *s, uint64_t start, uint64_t end)
+{
+    struct verify *v = s->n->state;
+    uint64_t hashes[CHUNK_SECTORS], count = div_up(end - start, SECTOR_SIZE), run = start;
+    enum verdict verdicts[CHUNK_SECTORS];
+
+    for (uint64_t i = 0, at = start; i < count; i++, at += SECTOR_SIZE) {
+        hashes[i] = history_hash_sector(shown(s, at), MIN(end - at, (uint64_t)SECTOR_SIZE));
+    }
+    history_judge(&v->history, start / SECTOR_SIZE, count, hashes, verdicts);
+    for (uint64_t i = 0, at = start; at < end; i++, at += SECTOR_SIZE) {
+        uint64_t next = MIN(at + SECTOR_SIZE, end);
+        bool equal = same(s, at, next);
+        if (!equal && verdicts[i] == VERDICT_UNKNOWN) {
+            v->counts.unverified_bytes += next - at;
+        }
+        if (!equal && verdicts[i] == VERDICT_NO) {
+            if (run < at) {
+                pin(s, run, at);
+            }
+            run = next;
+        }
+    }
+    if (run < end) {
+        pin(s, run, end);
+    }
+}
+
+static co_fn void settle_versions(const struct read *s, uint64_t start, uint64_t end)
+{
+    if (same(s, start, end)) {
+        pin(s, start, end);
+        return;
+    }
+    for (uint64_t at = start; at < end; at += CHUNK_SECTORS * SECTOR_SIZE) {
+        settle_chunk(s, at, MIN(at + CHUNK_SECTORS * SECTOR_SIZE, end));
+    }
+}
+
+/* Excuse and pin what the books allow. */
+static co_fn void settle_ranges(const struct read *s)
+{
+    struct verify *v = s->n->state;
+    uint64_t end = s->r->offset + s->r->bytes, until;
+
+    for (uint64_t at = s->r->offset; at < end; at = until) {
+        enum indet_kind kind = indet_at(&v->indet, at, end, &until);
+        if (kind == INDET_VERSIONS) {
+            settle_versions(s, at, until);
+        } else if (kind == INDET_DISCARDED && !v->discard_stable) {
+            v->counts.unverified_bytes += until - at;
+            excuse(s, at, until);
+        } else if (kind != INDET_NONE) {
+            v->counts.unverified_bytes += until - at;
+            pin(s, at, until);
+        }
+    }
+    if (UNLIKELY(v->indet.reached)) {
+        verify_tell_bound(s->n);
+    }
+}
+
+/* 0, or the result of reading the reference. @ret_equal: nothing unexcused is left. */
+static co_fn int settle_locked(const struct read *s, bool *ret_equal)
+{
+    const struct verify *v = s->n->state;
+    int rc = node_read(v->raw, s->r->offset, s->raw, s->r->bytes);
+
+    if (rc == 0) {
+        verify_look_for_reconnects(s->n);
+        settle_ranges(s);
+        *ret_equal = memcmp(s->test, s->raw, s->r->bytes) == 0;
+    }
+    return rc;
+}
+
+co_fn int verify_settle(struct node *n, const struct req *r, const uint8_t *test)
+{
+    struct verify *v = n->state;
+    struct read s = {n, r, test, buf_get(r->bytes)};
+    bool equal = false;
+
+    if (!s.raw) {
+        return -ENOMEM;
+    }
+    co_mutex_lock(&v->settling);
+    int rc = settle_locked(&s, &equal);
+    co_mutex_unlock(&v->settling);
+    if (rc != 0) {
+        verify_report_return(n, r, 0, rc);
+        rc = verify_decide(n, r->opno, 0);
+    } else if (!equal) {
+        verify_report_contents(n, r, test, s.raw);
+        rc = verify_decide(n, r->opno, 0);
+    }
+    buf_put(s.raw, r->bytes);
+    return rc;
+}
