@@ -377,6 +377,7 @@ static co_fn int do_truncate(struct node *n, struct req *r)
     struct verify *v = n->state;
     struct req test = *r, raw = *r;
     uint64_t from = n->size;
+    bool alike = node_size(v->test) == node_size(v->raw);
     int rc_test = node_io(v->test, &test);
 
     if (rc_test == -ENOTSUP) {
@@ -384,7 +385,8 @@ static co_fn int do_truncate(struct node *n, struct req *r)
     }
     int rc_raw = node_io(v->raw, &raw);
     if (rc_test == 0 && rc_raw == 0) {
-        note_resize(n, r, from, r->offset, true);
+        n->size = MIN(node_size(v->test), node_size(v->raw));
+        note_resize(n, r, from, n->size, alike);
         return 0;
     }
     /* one or both failed: keep the two as long as each other, by the test device's length */
@@ -393,7 +395,8 @@ static co_fn int do_truncate(struct node *n, struct req *r)
     }
     n->size = MIN(node_size(v->test), node_size(v->raw));
     note_resize(n, r, MIN(from, r->offset), MAX(from, r->offset), false);
-    return rc_test == rc_raw ? rc_test : return_mismatch(n, r, rc_test, rc_raw);
+    int rc = rc_test == rc_raw ? rc_test : return_mismatch(n, r, rc_test, rc_raw);
+    return rc == 0 ? -EIO : rc; /* not as long as asked: the reference could not follow */
 }
 
 /* ---- the entry ---- */
