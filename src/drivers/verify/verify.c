@@ -93,6 +93,9 @@ static int verify_parse_name(const char *name, json_t *options, struct err *err)
     if (!colon) {
         return err_set(err, -EINVAL, "blkverify requires raw copy and original image path");
     }
+    if (colon == raw) { /* said here: the test device is opened first, and its error would come first */
+        return err_set(err, -EINVAL, "The 'file' block driver requires a file name");
+    }
     if (json_object_set_new(options, "driver", json_string("blkverify")) < 0 ||
         json_object_set_new(options, "raw", json_pack("{s:s%}", "filename", raw, (size_t)(colon - raw))) <
             0 ||
