@@ -44,12 +44,12 @@ int tool_run(struct tool *t, int (*fn)(void *arg), void *arg)
     return status;
 }
 
-/* Reports are whole lines already; only warnings lack a beginning. */
+/* Reports are whole lines already, as are QEMU's capital warnings; others lack a beginning. */
 static void graph_notice(struct graph *g, enum notice_kind kind, const char *text)
 {
     const struct tool *t = g->opaque;
     fflush(stdout);
-    if (kind == NOTICE_WARNING) {
+    if (kind == NOTICE_WARNING && strncmp(text, "WARNING: ", 9) != 0) {
         fprintf(stderr, "%s: warning: %s\n", t->prefix, text);
     } else {
         fprintf(stderr, "%s\n", text);

@@ -62,6 +62,15 @@ int tool_discard_flags(const char *mode, unsigned *ret_flags);
  * which asks for the best there is. -EINVAL: another word, nothing printed. */
 int tool_aio_engine(const char *mode, const char **ret_engine);
 
+/* What --on-mismatch and --report ask of every verifier of a graph; NULL: the driver's default. */
+struct verify_settings {
+    const char *on_mismatch, *report;
+};
+/* Put them into @options, a nested object as node_open takes it, wherever a blkverify stands in it
+ * that does not say so itself. File names blkverify:RAW:TEST are written out as options for that.
+ * They have to be there before the open: probing a format reads already. */
+int tool_verify_settings(json_t *options, const struct verify_settings *v, struct err *err);
+
 /* "PREFIX version X", as --version prints. */
 void tool_version(const struct tool *t);
 

@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The commands that open, close and resize the image. */
+#include <unistd.h>
+
+#include "base/json.h"
+#include "block/name.h"
+#include "tools/io/io.h"
+
+/* ---- what to open, as options ---- */
+
+/* A file name beside options: it belongs to the file child if that one is described there. */
+static int add_name(json_t *options, const char *name, struct err *err)
+{
+    json_t *file = json_object_get(options, "file");
+    json_t *owner = json_is_object(file) && json_object_get(file, "filename") == NULL ? file : options;
+
+    if (strcmp(json_string_value(json_object_get(owner, "driver")) ?: "", "blkverify") == 0 &&
+        json_object_get(owner, "test") == NULL) {
+        json_object_set_new(owner, "test", json_object()); /* the name is the device's under test */
+        owner = json_object_get(owner, "test");
+    }
+    return json_object_set_new(owner, "filename", json_string(name)) < 0
+               ? err_set(err, -EINVAL, "the file name is not UTF-8")
+               : 0;
+}
+
+static int options_of_text(const char *text, json_t **ret_options, struct err *err)
+{
+    AUTO_JSON json_t *flat = NULL;
+    int r = json_from_keyvals(text, NULL, &flat, err);
+
+    return r < 0 ? r : json_nest(flat, ret_options, err);
+}
+
+static int build_options(const struct io_open *how, json_t **ret_options, struct err *err)
+{
+    AUTO_JSON json_t *options = NULL;
+    const char *text = how->image_opts ? how->name : how->options;
+    bool is_json = !how->image_opts && how->name != NULL && strncmp(how->name, "json:", 5) == 0;
+    int r = 0;
+
+    if (text != NULL) {
+        r = options_of_text(text, &options, err);
+    } else if (is_json && how->format == NULL) {
+        r = name_to_options(how->name, &options, err);
+    } else {
+        options = json_object();
+    }
+    if (r < 0) {
+        return r;
+    }
+    if (how->format != NULL && json_object_get(options, "driver") == NULL) {
+        json_object_set_new(options, "driver", json_string(how->format));
+    }
+    if (!how->image_opts && how->name != NULL && !(is_json && how->format == NULL && text == NULL)) {
+        r = add_name(options, how->name, err);
+    }
+    if (r == 0) {
+        *ret_options = TAKE_PTR(options);
+    }
+    return r;
+}
+
+/* Wishes that cannot be met together, or not yet. */
+static int check_open(const struct io_open *how, const json_t *options, struct err *err)
+{
+    json_t *share = json_object_get(options, "force-share");
+
+    if ((how->flags & OPEN_FORCE_SHARE) && share != NULL && !json_is_true(share) &&
+        strcmp(json_string_value(share) ?: "", "on") != 0) {
+        return err_set(err, -EINVAL, "-U conflicts with image options");
+    }
+    if (how->snapshot) {
+        return err_set(err, -ENOTSUP,
+                       "-s needs a copy-on-write format for the temporary overlay, and this build has none");
+    }
+    if (how->copy_on_read && !(how->flags & OPEN_WRITE)) {
+        return err_set(err, -EINVAL, "Can't use copy-on-read on read-only device");
+    }
+    if (how->native_aio && !(how->flags & OPEN_DIRECT)) {
+        return err_set(err, -EINVAL,
+                       "aio=native was specified, but it requires cache.direct=on, which was not specified.");
+    }
+    return 0;
+}
+
+int io_open_node(struct io *io, json_t *options, unsigned flags, struct err *err)
+{
+    AUTO_JSON json_t *given = json_deep_copy(options);
+    struct node *n;
+
+    if (given == NULL) {
+        return err_set(err, -ENOMEM, "no memory for options");
+    }
+    int r = tool_verify_settings(given, &io->verify, err);
+    if (r < 0 || (r = node_open(&io->graph, given, flags, &n, err)) < 0) {
+        return r;
+    }
+    io->node = n;
+    json_incref(options);
+    json_decref(io->node_options);
+    io->node_options = options;
+    io->node_flags = flags;
+    return 0;
+}
+
+int io_open_file(struct io *io, const struct io_open *how)
+{
+    AUTO_JSON json_t *options = NULL;
+    struct err err = {0};
+
+    if (io->node != NULL) {
+        tool_error(io->tool, "file open already, try 'help close'");
+        return -EBUSY;
+    }
+    int r = build_options(how, &options, &err);
+    if (r == 0) {
+        r = check_open(how, options, &err);
+    }
+    if (r == 0) {
+        r = io_open_node(io, options, how->flags, &err);
+    }
+    if (r < 0) {
+        bool named = how->name != NULL && !how->image_opts;
+        tool_error(io->tool, "can't open%s%s: %s", named ? " device " : "", named ? how->name : "", err.text);
+    }
+    return r;
+}
+
+/* What a writable image still holds in caches goes down first, as QEMU does on closing. */
+void io_close_file(struct io *io)
+{
+    struct node *n = TAKE_PTR(io->node);
+
+    io_aio_drain(io);
+    if (n != NULL && !node_is_read_only(n)) {
+        (void)node_flush(n);
+    }
+    node_unref(n);
+    json_decref(TAKE_PTR(io->node_options));
+}
+
+/* ---- open ---- */
+
+static int cache_option(struct io *io, const char *mode, unsigned *flags)
+{
+    unsigned cache;
+
+    if (tool_cache_flags(mode, &cache) < 0) {
+        tool_error(io->tool, "Invalid cache option: %s", mode);
+        return -EINVAL;
+    }
+    *flags = (*flags & ~(unsigned)(OPEN_DIRECT | OPEN_NO_FLUSH | OPEN_WRITETHROUGH)) | cache;
+    return 0;
+}
+
+static int discard_option(struct io *io, const char *mode, unsigned *flags)
+{
+    unsigned discard;
+
+    if (tool_discard_flags(mode, &discard) < 0) {
+        tool_error(io->tool, "Invalid discard option: %s", mode);
+        return -EINVAL;
+    }
+    *flags = (*flags & ~(unsigned)OPEN_UNMAP) | discard;
+    return 0;
+}
+
+/* 0, -errno after printing why, or 1 for a usage error. */
+static int open_option(struct io *io, struct io_open *how, int c)
+{
+    const char *engine;
+
+    switch (c) {
+    case 'C':
+        how->copy_on_read = true;
+        return 0;
+    case 'd':
+        return discard_option(io, optarg, &how->flags);
+    case 'i':
+        if (tool_aio_engine(optarg, &engine) < 0) {
+            tool_error(io->tool, "Invalid aio option: %s", optarg);
+            return -EINVAL;
+        }
+        how->native_aio = strcmp(optarg, "native") == 0;
+        return 0;
+    case 'k':
+        how->native_aio = true;
+        return 0;
+    case 'n':
+        return cache_option(io, "none", &how->flags);
+    case 'o':
+        if (io->image_opts) {
+            puts("--image-opts and 'open -o' are mutually exclusive");
+            return -EINVAL;
+        }
+        how->options = optarg;
+        return 0;
+    case 'r':
+        how->flags &= ~(unsigned)OPEN_WRITE;
+        return 0;
+    case 's':
+        how->snapshot = true;
+        return 0;
+    case 't':
+        return cache_option(io, optarg, &how->flags);
+    case 'U':
+        how->flags |= OPEN_FORCE_SHARE;
+        return 0;
+    default:
+        return 1;
+    }
+}
+
+IO_COMMAND(io_cmd_open)
+{
+    struct io_open how = {.image_opts = io->image_opts,
+                          .flags = OPEN_WRITE | OPEN_WRITETHROUGH | OPEN_UNMAP};
+    int c;
+
+    while ((c = getopt(argc, argv, "snCro:ki:t:d:U")) != -1) {
+        int r = open_option(io, &how, c);
+        if (r != 0) {
+            return r < 0 ? r : io_usage(cmd);
+        }
+    }
+    if (optind < argc - 1 || (optind == argc && (io->image_opts || how.options == NULL))) {
+        return io_usage(cmd);
+    }
+    how.name = argv[optind]; /* NULL at the end */
+    return io_open_file(io, &how);
+}
+
+IO_COMMAND(io_cmd_close)
+{
+    io_close_file(io);
+    return 0;
+}
+
+/* ---- truncate ---- */
+
+static int preallocation_flags(const char *mode, unsigned *ret_flags)
+{
+    static const struct {
+        const char *mode;
+        unsigned flags;
+    } modes[] = {
+        {"off", 0},
+        {"metadata", REQ_PREALLOC_METADATA},
+        {"falloc", REQ_PREALLOC_FALLOC},
+        {"full", REQ_PREALLOC_FULL},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(modes); i++) {
+        if (strcmp(modes[i].mode, mode) == 0) {
+            *ret_flags = modes[i].flags;
+            return 0;
+        }
+    }
+    return -EINVAL;
+}
+
+IO_COMMAND(io_cmd_truncate)
+{
+    struct err err = {0};
+    unsigned flags = 0;
+    uint64_t size;
+    int c, r;
+
+    while ((c = getopt(argc, argv, "m:")) != -1) {
+        if (c != 'm') {
+            return io_usage(cmd);
+        }
+        if (preallocation_flags(optarg, &flags) < 0) {
+            tool_error(io->tool, "Invalid preallocation mode '%s'", optarg);
+            return -EINVAL;
+        }
+    }
+    if (optind != argc - 1) {
+        return io_usage(cmd);
+    }
+    if ((r = io_number(argv[optind], &size)) < 0) {
+        return r;
+    }
+    r = node_truncate(io->node, size, flags, &err);
+    if (r < 0) {
+        tool_error(io->tool, "%s", err.text);
+    }
+    return r;
+}

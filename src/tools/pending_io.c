@@ -1,9 +1,0 @@
-/* SPDX-License-Identifier: BSD-2-Clause */
-/* Holds the place of the verb "io" until it lands; delete this file then. */
-#include "tools/tools.h"
-
-int tool_io(struct tool *t, int argc, char **argv)
-{
-    tool_error(t, "the verb 'io' is not built yet");
-    return 1;
-}
