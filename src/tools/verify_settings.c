@@ -55,7 +55,8 @@ static int settings_below(json_t *options, const struct verify_settings *v, int 
          (r = set_missing(options, "report", v->report, err)) < 0)) {
         return r;
     }
-    json_object_foreach(options, key, member) {
+    json_object_foreach(options, key, member)
+    {
         if (json_is_object(member) && depth < GRAPH_DEPTH_MAX &&
             (r = settings_below(member, v, depth + 1, err)) < 0) {
             return r;

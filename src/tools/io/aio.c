@@ -56,7 +56,10 @@ static co_fn void aio_run(void *arg)
     struct req r = {.op = a->zero    ? REQ_ZERO
                           : a->write ? REQ_WRITE
                                      : REQ_READ,
-                    .flags = a->flags, .offset = a->offset, .bytes = a->bytes, .iov = a->buf.iov,
+                    .flags = a->flags,
+                    .offset = a->offset,
+                    .bytes = a->bytes,
+                    .iov = a->buf.iov,
                     .niov = a->buf.niov};
     uint64_t began_ns = loop_clock_ns();
     int ret = node_io(io->node, &r);
@@ -190,7 +193,7 @@ IO_COMMAND(io_cmd_aio_write)
     if (optind > argc - 2) {
         return io_usage(cmd);
     }
-    const char *wrong = a->zero && optind != argc - 2     ? "-z supports only a single length parameter"
+    const char *wrong = a->zero && optind != argc - 2        ? "-z supports only a single length parameter"
                         : (a->flags & REQ_UNMAP) && !a->zero ? "-u requires -z to be specified"
                         : a->zero && registered ? "cannot combine zero write with registered I/O buffer"
                                                 : NULL;

@@ -34,11 +34,13 @@ static int parse_lengths(char **lengths, int n, struct iovec *sizes, uint64_t *r
             return r;
         }
         if (len > REQ_BYTES_MAX) {
-            printf("Argument '%s' exceeds maximum size %llu\n", lengths[i], (unsigned long long)REQ_BYTES_MAX);
+            printf("Argument '%s' exceeds maximum size %llu\n", lengths[i],
+                   (unsigned long long)REQ_BYTES_MAX);
             return -EINVAL;
         }
         if (total > REQ_BYTES_MAX - len) {
-            printf("The total number of bytes exceed the maximum size %llu\n", (unsigned long long)REQ_BYTES_MAX);
+            printf("The total number of bytes exceed the maximum size %llu\n",
+                   (unsigned long long)REQ_BYTES_MAX);
             return -EINVAL;
         }
         sizes[i].iov_len = len;

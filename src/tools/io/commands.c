@@ -4,20 +4,19 @@
 
 #include "tools/io/io.h"
 
-static const char help_read[] =
-    "\n"
-    " Example: 'read -v 512 1k' dumps the kilobyte at 512.\n"
-    "\n"
-    " -b, -- the VM state area instead of the disk\n"
-    " -C, -- statistics for programs: bytes,ops,time,bytes/sec,ops/sec\n"
-    " -l, -- with -P: how many bytes to check (default: to the end)\n"
-    " -p, -- accepted, does nothing\n"
-    " -P, -- check that every byte is this one\n"
-    " -q, -- no statistics\n"
-    " -r, -- accepted: buffers need no registration\n"
-    " -s, -- with -P: where to begin checking, from off\n"
-    " -v, -- dump what was read\n"
-    "\n";
+static const char help_read[] = "\n"
+                                " Example: 'read -v 512 1k' dumps the kilobyte at 512.\n"
+                                "\n"
+                                " -b, -- the VM state area instead of the disk\n"
+                                " -C, -- statistics for programs: bytes,ops,time,bytes/sec,ops/sec\n"
+                                " -l, -- with -P: how many bytes to check (default: to the end)\n"
+                                " -p, -- accepted, does nothing\n"
+                                " -P, -- check that every byte is this one\n"
+                                " -q, -- no statistics\n"
+                                " -r, -- accepted: buffers need no registration\n"
+                                " -s, -- with -P: where to begin checking, from off\n"
+                                " -v, -- dump what was read\n"
+                                "\n";
 
 static const char help_readv[] =
     "\n"
@@ -30,23 +29,22 @@ static const char help_readv[] =
     " -v, -- dump what was read\n"
     "\n";
 
-static const char help_write[] =
-    "\n"
-    " Example: 'write 512 1k' writes a kilobyte of 0xcd at 512.\n"
-    "\n"
-    " -b, -- the VM state area instead of the disk\n"
-    " -c, -- store compressed\n"
-    " -C, -- statistics for programs: bytes,ops,time,bytes/sec,ops/sec\n"
-    " -f, -- durable when it returns (FUA)\n"
-    " -n, -- with -z: fail rather than write zeroes out\n"
-    " -p, -- accepted, does nothing\n"
-    " -P, -- the byte to write, 0 to 255\n"
-    " -q, -- no statistics\n"
-    " -r, -- accepted: buffers need no registration\n"
-    " -s, -- write the bytes of this file, over and over\n"
-    " -u, -- with -z: may deallocate\n"
-    " -z, -- zeroes, without sending any data\n"
-    "\n";
+static const char help_write[] = "\n"
+                                 " Example: 'write 512 1k' writes a kilobyte of 0xcd at 512.\n"
+                                 "\n"
+                                 " -b, -- the VM state area instead of the disk\n"
+                                 " -c, -- store compressed\n"
+                                 " -C, -- statistics for programs: bytes,ops,time,bytes/sec,ops/sec\n"
+                                 " -f, -- durable when it returns (FUA)\n"
+                                 " -n, -- with -z: fail rather than write zeroes out\n"
+                                 " -p, -- accepted, does nothing\n"
+                                 " -P, -- the byte to write, 0 to 255\n"
+                                 " -q, -- no statistics\n"
+                                 " -r, -- accepted: buffers need no registration\n"
+                                 " -s, -- write the bytes of this file, over and over\n"
+                                 " -u, -- with -z: may deallocate\n"
+                                 " -z, -- zeroes, without sending any data\n"
+                                 "\n";
 
 static const char help_writev[] =
     "\n"
@@ -87,13 +85,12 @@ static const char help_aio_write[] =
     " -z, -- zeroes, without sending any data; one len only\n"
     "\n";
 
-static const char help_discard[] =
-    "\n"
-    " Says that the content is no longer needed. Example: 'discard 512 1k'.\n"
-    "\n"
-    " -C, -- statistics for programs\n"
-    " -q, -- no statistics\n"
-    "\n";
+static const char help_discard[] = "\n"
+                                   " Says that the content is no longer needed. Example: 'discard 512 1k'.\n"
+                                   "\n"
+                                   " -C, -- statistics for programs\n"
+                                   " -q, -- no statistics\n"
+                                   "\n";
 
 static const char help_truncate[] =
     "\n"
@@ -133,72 +130,154 @@ static const char help_sigraise[] = "\n"
                                     " Example: 'sigraise 15' raises SIGTERM.\n"
                                     "\n";
 
-#define TAG_COMMAND(n, text)                                                                                   \
-    {                                                                                                          \
-        .name = n, .run = io_cmd_breakpoint, .args_min = 1, .args_max = 1, .args = "tag", .summary = text      \
+#define TAG_COMMAND(n, text)                                                                                 \
+    {                                                                                                        \
+        .name = n, .run = io_cmd_breakpoint, .args_min = 1, .args_max = 1, .args = "tag", .summary = text    \
     }
-#define ZONE_COMMAND(n, a, min, max, usage, text)                                                              \
-    {                                                                                                          \
-        .name = n, .alias = a, .run = io_cmd_zone, .args_min = min, .args_max = max, .args = usage,            \
-        .summary = text                                                                                        \
+#define ZONE_COMMAND(n, a, min, max, usage, text)                                                            \
+    {                                                                                                        \
+        .name = n, .alias = a, .run = io_cmd_zone, .args_min = min, .args_max = max, .args = usage,          \
+        .summary = text                                                                                      \
     }
 
 const struct io_command io_commands[] = {
-    {.name = "abort", .run = io_cmd_abort, .flags = IO_NO_FILE, .summary = "simulate a program crash using abort(3)"},
+    {.name = "abort",
+     .run = io_cmd_abort,
+     .flags = IO_NO_FILE,
+     .summary = "simulate a program crash using abort(3)"},
     {.name = "aio_flush", .run = io_cmd_aio_flush, .summary = "completes all outstanding aio requests"},
-    {.name = "aio_read", .run = io_cmd_aio_read, .args_min = 2, .args_max = IO_ARGS_ANY,
-     .args = "[-Ciqrv] [-P pattern] off len [len..]", .summary = "asynchronously reads a number of bytes",
+    {.name = "aio_read",
+     .run = io_cmd_aio_read,
+     .args_min = 2,
+     .args_max = IO_ARGS_ANY,
+     .args = "[-Ciqrv] [-P pattern] off len [len..]",
+     .summary = "asynchronously reads a number of bytes",
      .help = help_aio_read},
-    {.name = "aio_write", .run = io_cmd_aio_write, .args_min = 2, .args_max = IO_ARGS_ANY, .flags = IO_WRITES,
-     .args = "[-Cfiqruz] [-P pattern] off len [len..]", .summary = "asynchronously writes a number of bytes",
+    {.name = "aio_write",
+     .run = io_cmd_aio_write,
+     .args_min = 2,
+     .args_max = IO_ARGS_ANY,
+     .flags = IO_WRITES,
+     .args = "[-Cfiqruz] [-P pattern] off len [len..]",
+     .summary = "asynchronously writes a number of bytes",
      .help = help_aio_write},
-    {.name = "alloc", .alias = "a", .run = io_cmd_alloc, .args_min = 1, .args_max = 2, .args = "offset [count]",
+    {.name = "alloc",
+     .alias = "a",
+     .run = io_cmd_alloc,
+     .args_min = 1,
+     .args_max = 2,
+     .args = "offset [count]",
      .summary = "checks if offset is allocated in the file"},
-    {.name = "break", .run = io_cmd_breakpoint, .args_min = 2, .args_max = 2, .args = "event tag",
+    {.name = "break",
+     .run = io_cmd_breakpoint,
+     .args_min = 2,
+     .args_max = 2,
+     .args = "event tag",
      .summary = "sets a breakpoint on event and tags the stopped request as tag"},
     {.name = "close", .alias = "c", .run = io_cmd_close, .summary = "close the current open file"},
-    {.name = "discard", .alias = "d", .run = io_cmd_discard, .args_min = 2, .args_max = IO_ARGS_ANY,
-     .flags = IO_WRITES, .args = "[-Cq] off len", .summary = "discards a number of bytes at a specified offset",
+    {.name = "discard",
+     .alias = "d",
+     .run = io_cmd_discard,
+     .args_min = 2,
+     .args_max = IO_ARGS_ANY,
+     .flags = IO_WRITES,
+     .args = "[-Cq] off len",
+     .summary = "discards a number of bytes at a specified offset",
      .help = help_discard},
     {.name = "flush", .alias = "f", .run = io_cmd_flush, .summary = "flush all in-core file state to disk"},
-    {.name = "help", .alias = "?", .run = io_cmd_help, .args_max = 1, .flags = IO_NO_FILE, .args = "[command]",
+    {.name = "help",
+     .alias = "?",
+     .run = io_cmd_help,
+     .args_max = 1,
+     .flags = IO_NO_FILE,
+     .args = "[command]",
      .summary = "help for one or all commands"},
-    {.name = "info", .alias = "i", .run = io_cmd_info, .summary = "prints information about the current file"},
+    {.name = "info",
+     .alias = "i",
+     .run = io_cmd_info,
+     .summary = "prints information about the current file"},
     {.name = "length", .alias = "l", .run = io_cmd_length, .summary = "gets the length of the current file"},
     {.name = "map", .run = io_cmd_map, .args = "", .summary = "prints the allocated areas of a file"},
-    {.name = "open", .alias = "o", .run = io_cmd_open, .args_min = 1, .args_max = IO_ARGS_ANY, .flags = IO_NO_FILE,
+    {.name = "open",
+     .alias = "o",
+     .run = io_cmd_open,
+     .args_min = 1,
+     .args_max = IO_ARGS_ANY,
+     .flags = IO_NO_FILE,
      .args = "[-rsCnkU] [-t cache] [-d discard] [-o options] [path]",
-     .summary = "open the file specified by path", .help = help_open},
+     .summary = "open the file specified by path",
+     .help = help_open},
     {.name = "quit", .alias = "q", .run = io_cmd_quit, .flags = IO_NO_FILE, .summary = "exit the program"},
-    {.name = "read", .alias = "r", .run = io_cmd_read, .args_min = 2, .args_max = IO_ARGS_ANY,
+    {.name = "read",
+     .alias = "r",
+     .run = io_cmd_read,
+     .args_min = 2,
+     .args_max = IO_ARGS_ANY,
      .args = "[-abCqrv] [-P pattern [-s off] [-l len]] off len",
-     .summary = "reads a number of bytes at a specified offset", .help = help_read},
-    {.name = "readv", .run = io_cmd_readv, .args_min = 2, .args_max = IO_ARGS_ANY,
-     .args = "[-Cqrv] [-P pattern] off len [len..]", .summary = "reads a number of bytes at a specified offset",
+     .summary = "reads a number of bytes at a specified offset",
+     .help = help_read},
+    {.name = "readv",
+     .run = io_cmd_readv,
+     .args_min = 2,
+     .args_max = IO_ARGS_ANY,
+     .args = "[-Cqrv] [-P pattern] off len [len..]",
+     .summary = "reads a number of bytes at a specified offset",
      .help = help_readv},
     TAG_COMMAND("remove_break", "remove a breakpoint by tag"),
-    {.name = "reopen", .run = io_cmd_reopen, .args_max = IO_ARGS_ANY, .args = "[(-r|-w)] [-c cache] [-o options]",
-     .summary = "reopens an image with new options", .help = help_reopen},
+    {.name = "reopen",
+     .run = io_cmd_reopen,
+     .args_max = IO_ARGS_ANY,
+     .args = "[(-r|-w)] [-c cache] [-o options]",
+     .summary = "reopens an image with new options",
+     .help = help_reopen},
     TAG_COMMAND("resume", "resumes the request tagged as tag"),
-    {.name = "sigraise", .run = io_cmd_sigraise, .args_min = 1, .args_max = 1, .flags = IO_NO_FILE,
-     .args = "signal", .summary = "raises a signal", .help = help_sigraise},
-    {.name = "sleep", .run = io_cmd_sleep, .args_min = 1, .args_max = 1, .flags = IO_NO_FILE,
+    {.name = "sigraise",
+     .run = io_cmd_sigraise,
+     .args_min = 1,
+     .args_max = 1,
+     .flags = IO_NO_FILE,
+     .args = "signal",
+     .summary = "raises a signal",
+     .help = help_sigraise},
+    {.name = "sleep",
+     .run = io_cmd_sleep,
+     .args_min = 1,
+     .args_max = 1,
+     .flags = IO_NO_FILE,
      .summary = "waits for the given value in milliseconds"},
-    {.name = "truncate", .alias = "t", .run = io_cmd_truncate, .args_min = 1, .args_max = 3, .flags = IO_WRITES,
-     .args = "[-m prealloc_mode] off", .summary = "truncates the current file at the given offset",
+    {.name = "truncate",
+     .alias = "t",
+     .run = io_cmd_truncate,
+     .args_min = 1,
+     .args_max = 3,
+     .flags = IO_WRITES,
+     .args = "[-m prealloc_mode] off",
+     .summary = "truncates the current file at the given offset",
      .help = help_truncate},
     TAG_COMMAND("wait_break", "waits for the suspension of a request"),
-    {.name = "write", .alias = "w", .run = io_cmd_write, .args_min = 2, .args_max = IO_ARGS_ANY,
-     .flags = IO_WRITES, .args = "[-bcCfnqruz] [-P pattern | -s source_file] off len",
-     .summary = "writes a number of bytes at a specified offset", .help = help_write},
-    {.name = "writev", .run = io_cmd_writev, .args_min = 2, .args_max = IO_ARGS_ANY, .flags = IO_WRITES,
-     .args = "[-Cfqr] [-P pattern] off len [len..]", .summary = "writes a number of bytes at a specified offset",
+    {.name = "write",
+     .alias = "w",
+     .run = io_cmd_write,
+     .args_min = 2,
+     .args_max = IO_ARGS_ANY,
+     .flags = IO_WRITES,
+     .args = "[-bcCfnqruz] [-P pattern | -s source_file] off len",
+     .summary = "writes a number of bytes at a specified offset",
+     .help = help_write},
+    {.name = "writev",
+     .run = io_cmd_writev,
+     .args_min = 2,
+     .args_max = IO_ARGS_ANY,
+     .flags = IO_WRITES,
+     .args = "[-Cfqr] [-P pattern] off len [len..]",
+     .summary = "writes a number of bytes at a specified offset",
      .help = help_writev},
     ZONE_COMMAND("zone_append", "zap", 3, 4, "offset len [len..]",
                  "append write a number of bytes at a specified offset"),
     ZONE_COMMAND("zone_close", "zc", 2, 2, "offset len", "close a range of zones in zone block device"),
     ZONE_COMMAND("zone_finish", "zf", 2, 2, "offset len", "finish a range of zones in zone block device"),
-    ZONE_COMMAND("zone_open", "zo", 2, 2, "offset len", "explicit open a range of zones in zone block device"),
+    ZONE_COMMAND("zone_open", "zo", 2, 2, "offset len",
+                 "explicit open a range of zones in zone block device"),
     ZONE_COMMAND("zone_report", "zrp", 2, 2, "offset number", "report zone information"),
     ZONE_COMMAND("zone_reset", "zrs", 2, 2, "offset len", "reset a zone write pointer in zone block device"),
     {0},
@@ -238,12 +317,13 @@ static bool count_is_right(const struct io_command *cmd, const char *called, int
         return true;
     }
     if (cmd->args_max == IO_ARGS_ANY) {
-        complain("bad argument count %d to %s, expected at least %d arguments\n", args, called, cmd->args_min);
+        complain("bad argument count %d to %s, expected at least %d arguments\n", args, called,
+                 cmd->args_min);
     } else if (cmd->args_min == cmd->args_max) {
         complain("bad argument count %d to %s, expected %d arguments\n", args, called, cmd->args_min);
     } else {
-        complain("bad argument count %d to %s, expected between %d and %d arguments\n", args, called, cmd->args_min,
-                 cmd->args_max);
+        complain("bad argument count %d to %s, expected between %d and %d arguments\n", args, called,
+                 cmd->args_min, cmd->args_max);
     }
     return false;
 }

@@ -81,8 +81,8 @@ IO_COMMAND(io_cmd_breakpoint)
     } else if (strcmp(cmd->name, "resume") == 0) {
         printf("Could not resume request: %s\n", err_name(ENOTSUP));
     } else {
-        printf("Could not %s breakpoint %s: %s\n", strcmp(cmd->name, "wait_break") == 0 ? "wait for" : "remove",
-               argv[1], err_name(ENOTSUP));
+        printf("Could not %s breakpoint %s: %s\n",
+               strcmp(cmd->name, "wait_break") == 0 ? "wait for" : "remove", argv[1], err_name(ENOTSUP));
     }
     return -ENOTSUP;
 }

@@ -214,8 +214,7 @@ static int open_option(struct io *io, struct io_open *how, int c)
 
 IO_COMMAND(io_cmd_open)
 {
-    struct io_open how = {.image_opts = io->image_opts,
-                          .flags = OPEN_WRITE | OPEN_WRITETHROUGH | OPEN_UNMAP};
+    struct io_open how = {.image_opts = io->image_opts, .flags = OPEN_WRITE | OPEN_WRITETHROUGH | OPEN_UNMAP};
     int c;
 
     while ((c = getopt(argc, argv, "snCro:ki:t:d:U")) != -1) {

@@ -24,7 +24,7 @@
 #include "tools/tools.h"
 
 #define IO_PATTERN_WRITE 0xcd /* what is written when no pattern is given */
-#define IO_PATTERN_READ 0xab  /* what a buffer holds before it is read into */
+#define IO_PATTERN_READ  0xab /* what a buffer holds before it is read into */
 
 /* How an image is opened, by the program's options or by the command open. */
 struct io_open {
@@ -39,14 +39,14 @@ struct io_open {
 struct io {
     struct tool *tool;
     struct graph graph;
-    struct node *node;     /* NULL: none is open */
-    json_t *node_options;  /* as it was opened, for reopen */
-    unsigned node_flags;   /* likewise */
+    struct node *node;    /* NULL: none is open */
+    json_t *node_options; /* as it was opened, for reopen */
+    unsigned node_flags;  /* likewise */
     struct verify_settings verify;
-    bool image_opts;       /* --image-opts was given */
-    bool misalign;         /* -m */
+    bool image_opts; /* --image-opts was given */
+    bool misalign;   /* -m */
     bool quit;
-    bool failed;           /* some command was */
+    bool failed; /* some command was */
     unsigned aio_pending;
     struct co_queue aio_done;
 };
@@ -62,11 +62,11 @@ enum {
 struct io_command {
     const char *name, *alias; /* alias may be NULL */
     co_fn int (*run)(struct io *io, const struct io_command *cmd, int argc, char **argv); /* 0 or -errno */
-    int args_min, args_max;   /* besides the command; IO_ARGS_ANY: no maximum */
+    int args_min, args_max; /* besides the command; IO_ARGS_ANY: no maximum */
     unsigned flags;
-    const char *args;    /* as usage shows them; NULL: none */
+    const char *args; /* as usage shows them; NULL: none */
     const char *summary;
-    const char *help;    /* what "help COMMAND" adds; NULL: nothing */
+    const char *help; /* what "help COMMAND" adds; NULL: nothing */
 };
 
 extern const struct io_command io_commands[]; /* ordered by name; ends with name NULL */
@@ -108,7 +108,7 @@ void io_print_report(const struct io_report *r);
 
 /* A scatter list over one allocation. */
 struct io_buffer {
-    void *base;    /* of the allocation */
+    void *base; /* of the allocation */
     size_t allocated;
     uint8_t *data; /* base, or a little behind it with -m */
     uint64_t bytes;

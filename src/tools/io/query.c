@@ -25,14 +25,16 @@ static void print_members(const json_t *value, int indent)
     size_t i;
 
     if (json_is_array(value)) {
-        json_array_foreach(value, i, member) {
+        json_array_foreach(value, i, member)
+        {
             char number[32];
             snprintf(number, sizeof(number), "[%zu]", i);
             print_fact(number, member, indent);
         }
         return;
     }
-    json_object_foreach((json_t *)value, key, member) {
+    json_object_foreach((json_t *)value, key, member)
+    {
         print_fact(key, member, indent);
     }
 }
@@ -147,9 +149,9 @@ IO_COMMAND(io_cmd_map)
             tool_error(io->tool, "Failed to get allocation status: %s", err_name(r));
             return r;
         }
-        printf("%s (0x%llx) bytes %s at offset %s (0x%llx)\n", size_text(run, run_text), (unsigned long long)run,
-               allocated ? "    allocated" : "not allocated", size_text(offset, offset_text),
-               (unsigned long long)offset);
+        printf("%s (0x%llx) bytes %s at offset %s (0x%llx)\n", size_text(run, run_text),
+               (unsigned long long)run, allocated ? "    allocated" : "not allocated",
+               size_text(offset, offset_text), (unsigned long long)offset);
     }
     return 0;
 }

@@ -80,12 +80,14 @@ static co_fn int driver_option(struct node *n, const char *key, json_t *value, b
 }
 
 /* Everything is looked at before anything is changed. */
-static co_fn int check_options(struct io *io, struct changes *ch, json_t *options, bool apply, struct err *err)
+static co_fn int check_options(struct io *io, struct changes *ch, json_t *options, bool apply,
+                               struct err *err)
 {
     const char *key;
     json_t *value;
 
-    json_object_foreach(options, key, value) {
+    json_object_foreach(options, key, value)
+    {
         int r = generic_option(ch, key, value, err);
         if (r == 1) {
             r = driver_option(io->node, key, value, apply, err);

@@ -92,8 +92,12 @@ static int read_option(struct read_args *a, int c)
 
 static co_fn int read_and_report(struct io *io, const struct read_args *a, const char *name)
 {
-    struct req r = {.op = REQ_READ, .flags = a->vmstate ? REQ_VMSTATE : 0, .offset = a->offset,
-                    .bytes = a->buf.bytes, .iov = a->buf.iov, .niov = a->buf.niov};
+    struct req r = {.op = REQ_READ,
+                    .flags = a->vmstate ? REQ_VMSTATE : 0,
+                    .offset = a->offset,
+                    .bytes = a->buf.bytes,
+                    .iov = a->buf.iov,
+                    .niov = a->buf.niov};
     uint64_t began_ns = loop_clock_ns();
     int ret = node_io(io->node, &r);
     uint64_t ns = loop_clock_ns() - began_ns;
@@ -266,7 +270,8 @@ static int parse_write_range(struct write_args *a, char **argv)
         return r;
     }
     if (a->count > REQ_BYTES_MAX && !(a->flags & REQ_NO_FALLBACK)) {
-        printf("length cannot exceed %llu without -n, given %s\n", (unsigned long long)REQ_BYTES_MAX, argv[1]);
+        printf("length cannot exceed %llu without -n, given %s\n", (unsigned long long)REQ_BYTES_MAX,
+               argv[1]);
         return -EINVAL;
     }
     return a->vmstate || (a->flags & REQ_COMPRESSED) ? check_sectors(a->offset, a->count) : 0;
@@ -275,8 +280,12 @@ static int parse_write_range(struct write_args *a, char **argv)
 static co_fn int write_and_report(struct io *io, const struct write_args *a, const struct io_buffer *buf,
                                   const char *name)
 {
-    struct req r = {.op = a->zero ? REQ_ZERO : REQ_WRITE, .flags = a->flags | (a->vmstate ? REQ_VMSTATE : 0),
-                    .offset = a->offset, .bytes = a->count, .iov = buf->iov, .niov = buf->niov};
+    struct req r = {.op = a->zero ? REQ_ZERO : REQ_WRITE,
+                    .flags = a->flags | (a->vmstate ? REQ_VMSTATE : 0),
+                    .offset = a->offset,
+                    .bytes = a->count,
+                    .iov = buf->iov,
+                    .niov = buf->niov};
     uint64_t began_ns = loop_clock_ns();
     int ret = node_io(io->node, &r);
     uint64_t ns = loop_clock_ns() - began_ns;

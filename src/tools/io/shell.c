@@ -11,13 +11,13 @@
 #include "tools/io/io.h"
 
 #define LINE_MAX_BYTES 1023 /* of a line that is not typed: the rest is the next line, as qemu-io's */
-#define HISTORY_LINES 1000  /* kept in memory: more than anybody types */
+#define HISTORY_LINES  1000 /* kept in memory: more than anybody types */
 
 struct shell {
     char prompt[32];
     EditLine *editor; /* NULL: not a terminal */
     History *history;
-    char *line;       /* the last one read, malloc'ed; NULL at the end */
+    char *line; /* the last one read, malloc'ed; NULL at the end */
 };
 
 /* ---- a pipe or a file ---- */
@@ -154,7 +154,8 @@ static unsigned char complete(EditLine *e, int key)
         fflush(stdout);
         return CC_REDISPLAY;
     }
-    if ((more > 0 && el_insertstr(e, m.common + m.prefix_len) < 0) || (m.n == 1 && el_insertstr(e, " ") < 0)) {
+    if ((more > 0 && el_insertstr(e, m.common + m.prefix_len) < 0) ||
+        (m.n == 1 && el_insertstr(e, " ") < 0)) {
         return CC_ERROR;
     }
     return CC_REFRESH;

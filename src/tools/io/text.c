@@ -102,6 +102,6 @@ void io_print_report(const struct io_report *r)
     print_rate(rate, rate_text);
     printf("%s %llu/%llu bytes at offset %llu\n", r->verb, (unsigned long long)r->done,
            (unsigned long long)r->asked, (unsigned long long)r->offset);
-    printf("%s, %u ops; %s (%s/sec and %.4f ops/sec)\n", size_text(r->done, size), r->ops, time_text, rate_text,
-           ops_rate);
+    printf("%s, %u ops; %s (%s/sec and %.4f ops/sec)\n", size_text(r->done, size), r->ops, time_text,
+           rate_text, ops_rate);
 }

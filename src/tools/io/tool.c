@@ -285,7 +285,6 @@ static void stop_at_once(struct graph *g, struct node *n)
     _exit(1);
 }
 
-
 static void run_commands(struct io *io, const struct io_args *a)
 {
     for (int i = 0; i < a->n_commands && !io->quit; i++) {
@@ -316,8 +315,8 @@ static co_fn int io_main(void *arg)
 int tool_io(struct tool *t, int argc, char **argv)
 {
     AUTO_FREE char **commands = calloc((size_t)argc + 1, sizeof(*commands));
-    struct io_args a = {.tool = t, .commands = commands,
-                        .open.flags = OPEN_WRITE | OPEN_WRITETHROUGH | OPEN_UNMAP};
+    struct io_args a = {
+        .tool = t, .commands = commands, .open.flags = OPEN_WRITE | OPEN_WRITETHROUGH | OPEN_UNMAP};
 
     if (commands == NULL) {
         tool_error(t, "no memory for the arguments");
