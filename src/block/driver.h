@@ -116,11 +116,16 @@ struct driver {
     const struct format_ops *format;
     /* FORMAT: 0 (no) to 100 (certainly) for the first @len bytes of a file. */
     int (*probe)(const uint8_t *buf, size_t len, const char *filename);
-    /* Make a new image: options as for open plus create_options. */
+    /* Make a new image, with create_options applied to @create_state. A PROTOCOL makes the thing the
+     * name means, of @size bytes; a FORMAT finds it there, empty, and writes itself into it. See create.h. */
     const struct option *create_options;
     size_t create_state_size;
     co_fn int (*create)(struct graph *g, const char *filename, void *create_state, uint64_t size,
                         struct err *err);
+    /* FORMAT: bytes the file of a new image would need to hold what @source does (NULL: nothing), and
+     * once all @size bytes of it are allocated. */
+    co_fn int (*measure)(void *create_state, struct node *source, uint64_t size, uint64_t *ret_required,
+                         uint64_t *ret_full, struct err *err);
     /* Apply a run-time option that changed in the state. */
     co_fn int (*set)(struct node *n, const char *option, struct err *err);
     /* Driver-specific facts for info, as QEMU's format-specific data; NULL if none. */

@@ -98,6 +98,17 @@ static int raw_probe(const uint8_t *buf, size_t len, const char *filename)
     return 1; /* anything can be raw; everything else wins over it */
 }
 
+static int raw_measure(void *create_state, struct node *source, uint64_t size, uint64_t *ret_required,
+                       uint64_t *ret_full, struct err *err)
+{
+    (void)create_state, (void)source;
+    if (size > BLOCK_SIZE_MAX) {
+        return err_set(err, -EFBIG, "The image size is too large");
+    }
+    *ret_required = *ret_full = round_up(size, SECTOR_SIZE); /* holes may cost nothing, but are not promised */
+    return 0;
+}
+
 static const struct format_ops raw_format = {
     .transparent = true,
     .map = raw_map,
@@ -115,4 +126,5 @@ const struct driver driver_raw = {
     .io = raw_io,
     .format = &raw_format,
     .probe = raw_probe,
+    .measure = raw_measure,
 };

@@ -315,7 +315,7 @@ static int file_make(struct graph *g, const char *filename, void *create_state, 
     }
     int r = lfile_open(filename, O_RDWR | O_CREAT, 0644, &f);
     if (r < 0) {
-        return err_set_errno(err, r, "%s: Could not create '%s'", filename, filename);
+        return err_set_errno(err, r, "Could not create '%s'", filename);
     }
     lfile_close(f);
     AUTO_JSON json_t *options = json_pack("{s:s, s:s}", "driver", "file", "filename", filename);
@@ -329,7 +329,7 @@ static int file_make(struct graph *g, const char *filename, void *create_state, 
         r = node_truncate(n, size, flags[c->preallocation], NULL);
     }
     node_unref(n);
-    return r < 0 ? err_set_errno(err, r, "%s: Could not resize file", filename) : 0;
+    return r < 0 ? err_set_errno(err, r, "Could not resize file") : 0;
 }
 
 static char *file_name(const struct node *n)
