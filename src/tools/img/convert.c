@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* img convert: copy images into one new (or, with -n, existing) image. */
+#include "block/driver.h"
+#include "tools/img/copy.h"
+#include "tools/img/target.h"
+
+#define SPARSE_MAX      (16 * MiB) /* as qemu-img */
+#define WORKERS_DEFAULT 8u
+#define SOURCES_MAX     1024 /* images joined by one run: far beyond any real use */
+
+struct convert {
+    struct img *img;
+    const char *target_name, *target_format;
+    unsigned source_flags, target_flags;
+    struct copy_source *sources;
+    unsigned nsources;
+    uint64_t total_bytes;
+    struct img_target target;
+    struct img_progress progress;
+};
+
+/* ---- the command line ---- */
+
+static int refuse(const struct img *img, const char *sentence)
+{
+    img_error(img, "%s", sentence);
+    return 1;
+}
+
+static int check_sparse(const struct img *img)
+{
+    uint64_t s = img->a.sparse_bytes;
+
+    if (s != IMG_NOT_GIVEN && (s % SECTOR_SIZE != 0 || s > SPARSE_MAX)) {
+        img_error(
+            img,
+            "Invalid buffer size for sparse output specified. Valid sizes are multiples of %u up to %" PRIu64
+            ". Select 0 to disable sparse detection (fully allocates output).",
+            SECTOR_SIZE, SPARSE_MAX);
+        return 1;
+    }
+    return -1;
+}
+
+static int check_combinations(const struct img *img)
+{
+    const struct img_args *a = &img->a;
+
+    if (a->target_is_zero && !a->no_create) {
+        return refuse(img, "--target-is-zero requires use of -n flag");
+    }
+    if (a->target_image_opts && !a->no_create) {
+        return refuse(img, "--target-image-opts requires use of -n flag");
+    }
+    if (a->target_image_opts && a->format2) {
+        return refuse(img, "--image-opts and --format are mutually exclusive");
+    }
+    if (a->no_create && a->options) {
+        return refuse(img, "-o has no effect when skipping image creation");
+    }
+    if (a->offload && a->sparse_bytes != IMG_NOT_GIVEN) {
+        return refuse(img, "Cannot enable copy offloading when -S is used");
+    }
+    if (a->offload && a->salvage) {
+        return refuse(img, "Cannot use copy offloading in salvaging mode");
+    }
+    return check_sparse(img);
+}
+
+/* Abilities that belong to formats, asked of the driver that would need them. */
+static int check_abilities(const struct img *img)
+{
+    const struct img_args *a = &img->a;
+    const char *name = a->format2 ? a->format2 : "raw";
+    const struct driver *d = driver_find(name);
+
+    if (a->target_image_opts) {
+        return -1;
+    }
+    if (d == NULL) {
+        img_error(img, "Unknown file format '%s'", name);
+        return 1;
+    }
+    if (a->compress && (d->format == NULL || d->format->write_compressed == NULL)) {
+        return refuse(img, "Compression not supported for this file format");
+    }
+    if (a->backing && !option_find(d->create_options, "backing_file")) {
+        img_error(img, "Backing file not supported for file format '%s'", name);
+        return 1;
+    }
+    return -1;
+}
+
+static int prepare(struct img *img)
+{
+    const char *format = img->a.format2 ? img->a.format2 : "raw";
+
+    if (img_options_want_help(img->a.options)) {
+        return img_print_options(img, img->argc > 0 ? img->argv[img->argc - 1] : NULL, format);
+    }
+    if (img->argc < 2) {
+        return img_usage_error(img, "Must specify image file name");
+    }
+    if (img->argc - 1 > SOURCES_MAX) {
+        return refuse(img, "At most 1024 images can be joined");
+    }
+    int status = check_combinations(img);
+    return status >= 0 ? status : check_abilities(img);
+}
+
+static int parse_caches(struct convert *v)
+{
+    const struct img_args *a = &v->img->a;
+    int r = img_cache_flags(v->img, a->cache ? a->cache : "unsafe", "cache option", &v->target_flags);
+
+    if (r == 0) {
+        r = img_cache_flags(v->img, a->src_cache ? a->src_cache : "writeback", "source cache option",
+                            &v->source_flags);
+    }
+    return r;
+}
+
+/* ---- the work ---- */
+
+static co_fn int open_sources(struct convert *v)
+{
+    struct img *img = v->img;
+
+    for (int i = 0; i < img->argc - 1; i++) {
+        struct copy_source *s = &v->sources[i];
+        int r = img_open(img, img->argv[i], img->a.format, img->a.image_opts, v->source_flags, &s->node);
+        if (r < 0) {
+            return r;
+        }
+        s->at = v->total_bytes;
+        s->bytes = node_size(s->node);
+        v->nsources++;
+        if (s->bytes > BLOCK_SIZE_MAX - v->total_bytes) {
+            img_error(img, "The images together are larger than an image can be");
+            return -EFBIG;
+        }
+        v->total_bytes += s->bytes;
+    }
+    if (img->a.snapshot) {
+        img_error(img,
+                  "Failed to load snapshot: Block format '%s' used by device '' does not support temporarily "
+                  "loading "
+                  "internal snapshots",
+                  node_driver_name(v->sources[0].node));
+        return -ENOTSUP;
+    }
+    if (img->a.bitmaps) {
+        img_error(img, "Source lacks bitmap support");
+        return -ENOTSUP;
+    }
+    return 0;
+}
+
+static co_fn int open_existing_target(struct convert *v)
+{
+    struct img *img = v->img;
+    const char *format = img->a.target_image_opts ? NULL : v->target_format;
+    int r = img_open(img, v->target_name, format, img->a.target_image_opts,
+                     v->target_flags | OPEN_WRITE | OPEN_UNMAP, &v->target.node);
+
+    if (r < 0) {
+        return r;
+    }
+    v->target.zero = img->a.target_is_zero;
+    if (node_size(v->target.node) < v->total_bytes) {
+        img_error(img, "output file is smaller than input file");
+        return -EINVAL;
+    }
+    return 0;
+}
+
+static co_fn int make_target(struct convert *v)
+{
+    struct err err = {0};
+    int r = img_target_create(v->img, v->target_name, v->target_format, v->img->a.options, v->total_bytes,
+                              v->target_flags | OPEN_UNMAP, &v->target, &err);
+
+    if (r < 0) {
+        img_error(v->img, "%s: error while converting %s: %s", v->target_name, v->target_format, err.text);
+    }
+    return r;
+}
+
+/* An existing target may be longer than the sources: what is behind them is not touched. */
+static co_fn int copy_all(struct convert *v)
+{
+    const struct img_args *a = &v->img->a;
+    struct copy c = {
+        .sources = v->sources,
+        .nsources = v->nsources,
+        .target = v->target.node,
+        .total_bytes = v->total_bytes,
+        .workers = a->workers != IMG_NOT_GIVEN ? (unsigned)a->workers : WORKERS_DEFAULT,
+        .sparse_bytes = a->sparse_bytes != IMG_NOT_GIVEN ? a->sparse_bytes : COPY_SPARSE_DEFAULT,
+        .bytes_per_s = a->rate != IMG_NOT_GIVEN ? a->rate : 0,
+        .in_order = !a->out_of_order,
+        .target_zero = v->target.zero,
+        .salvage = a->salvage,
+        .img = v->img,
+        .progress = &v->progress,
+    };
+    int r = copy_run(&c);
+    if (r < 0) {
+        img_error(v->img, "%s", c.err.text);
+    }
+    return r;
+}
+
+static co_fn int convert(struct convert *v)
+{
+    struct err err = {0};
+    int r = parse_caches(v);
+
+    if (r < 0 || (r = open_sources(v)) < 0) {
+        return r;
+    }
+    r = v->img->a.no_create ? open_existing_target(v) : make_target(v);
+    if (r < 0) {
+        return r;
+    }
+    img_progress_start(&v->progress, v->img->a.progress && !v->img->a.quiet, v->total_bytes, 1);
+    r = copy_all(v);
+    if (r == 0) {
+        r = img_target_commit(&v->target, &err);
+        if (r < 0) {
+            img_error(v->img, "%s: %s", v->target_name, err.text);
+        }
+    }
+    img_progress_end(&v->progress, r == 0);
+    return r;
+}
+
+static co_fn int run(struct img *img)
+{
+    struct convert v = {
+        .img = img,
+        .target_name = img->argv[img->argc - 1],
+        .target_format = img->a.format2 ? img->a.format2 : "raw",
+        .sources = calloc((size_t)img->argc, sizeof(struct copy_source)),
+    };
+
+    if (v.sources == NULL) {
+        img_error(img, "no memory for the list of images");
+        return 1;
+    }
+    int r = convert(&v);
+    img_target_end(&v.target);
+    for (unsigned i = 0; i < v.nsources; i++) {
+        node_unref(v.sources[i].node);
+    }
+    free(v.sources);
+    return r < 0 ? 1 : 0;
+}
+
+#define WORKERS_WRONG "Invalid number of coroutines. Allowed number of coroutines is between 1 and 16"
+
+static const struct img_arg args[] = {
+    {'f', "source-format", IMG_ARG_STRING, IMG_FIELD(format), "FORMAT",
+     "format of the sources (default: probed)"},
+    {'O', "target-format", IMG_ARG_STRING, IMG_FIELD(format2), "FORMAT",
+     "format of the target (default raw)"},
+    IMG_ARG_OPTIONS,
+    {'n', "no-create", IMG_ARG_FLAG, IMG_FIELD(no_create), NULL, "write into an existing target, in place"},
+    {0, "target-is-zero", IMG_ARG_FLAG, IMG_FIELD(target_is_zero), NULL,
+     "with -n: the target reads as zeroes already"},
+    IMG_ARG_PROGRESS,
+    IMG_ARG_QUIET,
+    {'m', "parallel", IMG_ARG_NUMBER, IMG_FIELD(workers), "N",
+     "pieces in work at a time, 1 to 16 (default 8)", WORKERS_WRONG, 1, COPY_WORKERS_MAX},
+    {'W', "oob", IMG_ARG_FLAG, IMG_FIELD(out_of_order), NULL,
+     "write in any order: faster where seeking is cheap"},
+    {'S', "sparse-size", IMG_ARG_SIZE, IMG_FIELD(sparse_bytes), "SIZE",
+     "runs of zeroes of this size become holes (default 4k); 0: write all", "buffer size for sparse output"},
+    {'r', "rate-limit", IMG_ARG_SIZE, IMG_FIELD(rate), "RATE", "at most so many bytes per second",
+     "rate limit", 1, 0},
+    {0, "salvage", IMG_ARG_FLAG, IMG_FIELD(salvage), NULL,
+     "go on after read errors: what is unreadable is zero"},
+    IMG_ARG_CACHE,
+    IMG_ARG_SRC_CACHE,
+    IMG_ARG_SHARE,
+    IMG_ARG_IMAGE_OPTS,
+    {0, "target-image-opts", IMG_ARG_FLAG, IMG_FIELD(target_image_opts), NULL,
+     "with -n: the target's name is options"},
+    {'c', "compress", IMG_ARG_FLAG, IMG_FIELD(compress), NULL, "compress, where the target's format can"},
+    {'C', "copy-range-offloading", IMG_ARG_FLAG, IMG_FIELD(offload), NULL,
+     "accepted as qemu-img's; the data is read and written as always"},
+    {'B', "backing", IMG_ARG_STRING, IMG_FIELD(backing), "FILE", "backing file of the target"},
+    {'l', "snapshot", IMG_ARG_STRING, IMG_FIELD(snapshot), "SNAPSHOT",
+     "read this internal snapshot of the source"},
+    {0, "bitmaps", IMG_ARG_FLAG, IMG_FIELD(bitmaps), NULL, "copy persistent bitmaps"},
+    IMG_ARG_COMMON,
+    {0},
+};
+
+const struct img_command img_convert = {
+    .name = "convert",
+    .synopsis = "SOURCE... TARGET",
+    .summary = "Copy images, one behind the other, into a new one",
+    .args = args,
+    .max_operands = -1,
+    .operands_wrong = "Must specify image file name",
+    .prepare = prepare,
+    .run = run,
+};

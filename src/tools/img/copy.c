@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Copying: workers (coroutines) take pieces from the front, read, look for zeroes, and write. What
+ * the block status calls zero is never read. Reads of several workers overlap each other and the
+ * writes; in_order makes only the writes wait for their turn.
+ */
+#include "tools/img/copy.h"
+
+#define ZERO_PIECE_BYTES (1 * GiB) /* one zero request: below REQ_BYTES_MAX, and shows progress */
+
+struct piece {
+    const struct copy_source *source;
+    uint64_t offset, bytes; /* in the target */
+    bool zero;
+};
+
+/* The first error stays. */
+static int fail(struct copy *c, int r, const char *doing, uint64_t offset)
+{
+    if (c->result == 0) {
+        c->result = err_set_errno(&c->err, r, "error while %s at byte %" PRIu64, doing, offset);
+    }
+    co_queue_wake_all(&c->turn);
+    return r;
+}
+
+static const struct copy_source *source_at(const struct copy *c, uint64_t offset)
+{
+    for (unsigned i = 0; i < c->nsources; i++) {
+        if (offset - c->sources[i].at < c->sources[i].bytes) {
+            return &c->sources[i];
+        }
+    }
+    return NULL;
+}
+
+/* ---- taking a piece ---- */
+
+static co_fn int learn_status(struct copy *c, const struct copy_source *s)
+{
+    uint64_t in_source = c->next - s->at;
+    struct extent e = {0};
+    int r = 0;
+
+    if (c->sparse_bytes == 0) { /* everything is written: nothing to ask */
+        e.bytes = s->bytes - in_source;
+    } else {
+        r = node_status(s->node, s->start + in_source, s->bytes - in_source, &e);
+    }
+    if (r < 0 && !c->salvage) {
+        return fail(c, r, "reading block status", c->next);
+    }
+    if (r < 0) { /* reading will tell, sector by sector */
+        e = (struct extent){.bytes = MIN(s->bytes - in_source, COPY_PIECE_BYTES)};
+    }
+    assert(e.bytes > 0);
+    c->known_end = c->next + e.bytes;
+    c->known_zero = e.zero;
+    return 0;
+}
+
+static bool take_locked(struct copy *c, struct piece *ret)
+{
+    if (c->result < 0 || c->next >= c->total_bytes) {
+        return false;
+    }
+    const struct copy_source *s = source_at(c, c->next);
+    if (c->next >= c->known_end && learn_status(c, s) < 0) {
+        return false;
+    }
+    uint64_t unit = c->known_zero ? ZERO_PIECE_BYTES : COPY_PIECE_BYTES;
+    /* Pieces end on multiples of their size, so that zero runs keep their alignment. */
+    uint64_t end = MIN(c->known_end, round_down(c->next, unit) + unit);
+    *ret = (struct piece){.source = s, .offset = c->next, .bytes = end - c->next, .zero = c->known_zero};
+    c->next = end;
+    return true;
+}
+
+static co_fn bool take_piece(struct copy *c, struct piece *ret)
+{
+    co_mutex_lock(&c->pick);
+    bool taken = take_locked(c, ret);
+    co_mutex_unlock(&c->pick);
+    return taken;
+}
+
+/* ---- reading ---- */
+
+static uint64_t source_offset(const struct piece *p)
+{
+    return p->source->start + (p->offset - p->source->at);
+}
+
+/* Read what can be read: halve until single sectors fail, which become zeroes. */
+static co_fn void salvage(struct copy *c, const struct piece *p, char *buf, uint64_t offset, uint64_t bytes)
+{
+    int r = node_read(p->source->node, source_offset(p) + offset, buf + offset, bytes);
+
+    if (r == 0) {
+        return;
+    }
+    if (bytes <= SECTOR_SIZE) {
+        memset(buf + offset, 0, bytes);
+        img_error(c->img, "warning: error while reading offset %" PRIu64 ": %s", p->offset + offset,
+                  err_name(r));
+        return;
+    }
+    uint64_t half = bytes > 2 * SECTOR_SIZE ? round_down(bytes / 2, SECTOR_SIZE) : SECTOR_SIZE;
+    salvage(c, p, buf, offset, half);
+    salvage(c, p, buf, offset + half, bytes - half);
+}
+
+static co_fn int read_piece(struct copy *c, const struct piece *p, char *buf)
+{
+    int r = node_read(p->source->node, source_offset(p), buf, p->bytes);
+
+    if (r < 0 && c->salvage) {
+        salvage(c, p, buf, 0, p->bytes);
+        return 0;
+    }
+    return r < 0 ? fail(c, r, "reading", p->offset) : 0;
+}
+
+/* ---- writing ---- */
+
+static co_fn int write_zeroes(struct copy *c, uint64_t offset, uint64_t bytes)
+{
+    if (c->target_zero) {
+        return 0;
+    }
+    int r = node_zero(c->target, offset, bytes, REQ_UNMAP);
+    return r < 0 ? fail(c, r, "writing", offset) : 0;
+}
+
+/* Length of the run at the front of @buf (at @offset of the target) that is all zero units, or all
+ * others. Units are aligned in the target; the first and the last may be short. */
+static uint64_t run_length(const struct copy *c, const char *buf, uint64_t offset, uint64_t bytes,
+                           bool *ret_zero)
+{
+    uint64_t unit = c->sparse_bytes;
+    uint64_t at = 0;
+
+    while (at < bytes) {
+        uint64_t len = MIN(bytes - at, round_down(offset + at, unit) + unit - (offset + at));
+        bool zero = buffer_is_zero(buf + at, len);
+        if (at == 0) {
+            *ret_zero = zero;
+        } else if (zero != *ret_zero) {
+            break;
+        }
+        at += len;
+    }
+    return at;
+}
+
+static co_fn int write_data(struct copy *c, uint64_t offset, const char *buf, uint64_t bytes)
+{
+    for (uint64_t at = 0; at < bytes;) {
+        bool zero = false;
+        uint64_t len = c->sparse_bytes == 0 ? bytes : run_length(c, buf + at, offset + at, bytes - at, &zero);
+        int r;
+        if (zero) {
+            r = write_zeroes(c, offset + at, len);
+        } else {
+            r = node_write(c->target, offset + at, buf + at, len, 0);
+            r = r < 0 ? fail(c, r, "writing", offset + at) : 0;
+        }
+        if (r < 0) {
+            return r;
+        }
+        at += len;
+    }
+    return 0;
+}
+
+/* Wait until all before @offset is written. */
+static co_fn int wait_turn(struct copy *c, uint64_t offset)
+{
+    while (c->in_order && c->result == 0 && c->written < offset) {
+        co_queue_wait(&c->turn);
+    }
+    return c->result;
+}
+
+static co_fn void keep_rate(struct copy *c, uint64_t offset)
+{
+    if (c->bytes_per_s == 0) {
+        return;
+    }
+    uint64_t due_ns =
+        c->started_ns + (uint64_t)((double)offset / (double)c->bytes_per_s * (double)NS_PER_SEC);
+    uint64_t now_ns = loop_clock_ns();
+    if (due_ns > now_ns) {
+        co_sleep_ns(due_ns - now_ns);
+    }
+}
+
+static co_fn int copy_piece(struct copy *c, const struct piece *p, char *buf)
+{
+    keep_rate(c, p->offset);
+    int r = p->zero ? 0 : read_piece(c, p, buf);
+    if (r == 0) {
+        r = wait_turn(c, p->offset);
+    }
+    if (r == 0) {
+        r = p->zero ? write_zeroes(c, p->offset, p->bytes) : write_data(c, p->offset, buf, p->bytes);
+    }
+    if (r < 0) {
+        return r;
+    }
+    if (c->in_order) {
+        c->written = p->offset + p->bytes;
+        co_queue_wake_all(&c->turn);
+    }
+    img_progress_add(c->progress, p->bytes);
+    return 0;
+}
+
+static co_fn int worker(void *arg)
+{
+    struct copy *c = arg;
+    struct piece p;
+    char *buf = buf_get(COPY_PIECE_BYTES);
+
+    if (buf == NULL) {
+        return fail(c, -ENOMEM, "allocating a buffer", c->next);
+    }
+    while (take_piece(c, &p)) {
+        if (copy_piece(c, &p, buf) < 0) {
+            break;
+        }
+    }
+    buf_put(buf, COPY_PIECE_BYTES);
+    return 0;
+}
+
+int copy_run(struct copy *c)
+{
+    struct co_task tasks[COPY_WORKERS_MAX];
+    struct co_group group;
+
+    assert(c->workers > 0 && c->workers <= COPY_WORKERS_MAX);
+    co_mutex_init(&c->pick);
+    co_queue_init(&c->turn);
+    co_group_init(&group);
+    c->started_ns = loop_clock_ns();
+    for (unsigned i = 0; i < c->workers; i++) {
+        co_group_start(&group, &tasks[i], worker, c);
+    }
+    co_group_wait(&group);
+    return c->result;
+}

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Making the image that convert and dd write, and the text of -o help. */
+#include "tools/img/target.h"
+
+#include "block/create.h"
+
+static const char *type_word(const struct option *o)
+{
+    switch (o->type) {
+    case OPT_BOOL:
+        return "bool (on/off)";
+    case OPT_SIZE:
+        return "size";
+    case OPT_UINT:
+        return "num";
+    default:
+        return "str";
+    }
+}
+
+#define OPTIONS_MAX 64 /* of a format and a protocol together: several times any driver's */
+
+struct option_list {
+    const struct option *rows[OPTIONS_MAX];
+    unsigned n;
+};
+
+static void collect(struct option_list *list, const struct option *table)
+{
+    for (const struct option *o = table; o && o->type != OPT_END && list->n < OPTIONS_MAX; o++) {
+        list->rows[list->n++] = o;
+    }
+}
+
+static int by_name(const void *a, const void *b)
+{
+    const struct option *const *x = a, *const *y = b;
+    return strcmp((*x)->name, (*y)->name);
+}
+
+int img_print_options(struct img *img, const char *filename, const char *format)
+{
+    static const struct option size[] = {{"size", OPT_SIZE, .help = "Virtual disk size"}, {0}};
+    struct option_list list = {.n = 0};
+    struct creation c;
+    struct err err = {0};
+
+    if (creation_find(&c, filename, format, &err) < 0) {
+        img_error(img, "%s", err.text);
+        return 1;
+    }
+    collect(&list, size);
+    collect(&list, c.format ? c.format->create_options : NULL);
+    collect(&list, c.protocol ? c.protocol->create_options : NULL);
+    qsort(list.rows, list.n, sizeof(list.rows[0]), by_name);
+    printf(filename ? "Supported options:\n" : "Supported %s options:\n", format);
+    for (unsigned i = 0; i < list.n; i++) {
+        char left[80];
+        snprintf(left, sizeof(left), "%s=<%s>", list.rows[i]->name, type_word(list.rows[i]));
+        printf("  %-22s - %s\n", left, list.rows[i]->help ? list.rows[i]->help : "");
+    }
+    if (!filename) {
+        printf("\nThe protocol level may support further options.\n"
+               "Specify the target filename to include those options.\n");
+    }
+    return 0;
+}
+
+static co_fn int create_and_open(struct img *img, struct creation *c, const char *format, unsigned flags,
+                                 struct img_target *t, struct err *err)
+{
+    int r = creation_run(c, &img->graph, t->pending.name, err);
+    if (r == 0) {
+        r = node_open_name(&img->graph, t->pending.name, format, flags | OPEN_WRITE, &t->node, err);
+    }
+    t->zero = t->pending.final != NULL; /* a file that did not exist before */
+    return r;
+}
+
+int img_target_create(struct img *img, const char *name, const char *format, const char *options,
+                      uint64_t size, unsigned flags, struct img_target *ret, struct err *err)
+{
+    struct img_target t = {0};
+    struct creation c;
+    int r = creation_init(&c, name, format, options, err);
+    if (r < 0) {
+        return r;
+    }
+    c.size = size;
+    c.has_size = true;
+    r = img_pending_begin(img, name, &t.pending, err);
+    if (r == 0) {
+        r = create_and_open(img, &c, format, flags, &t, err);
+        if (r < 0) {
+            img_pending_error(&t.pending, err);
+        }
+    }
+    creation_finish(&c);
+    if (r < 0) {
+        img_target_end(&t);
+        return r;
+    }
+    *ret = t;
+    return 0;
+}
+
+int img_target_commit(struct img_target *t, struct err *err)
+{
+    int r = node_flush(t->node);
+    if (r < 0) {
+        return err_set_errno(err, r, "error while flushing");
+    }
+    node_unref(TAKE_PTR(t->node));
+    return img_pending_commit(&t->pending, err);
+}
+
+void img_target_end(struct img_target *t)
+{
+    node_unref(TAKE_PTR(t->node));
+    img_pending_end(&t->pending);
+}
