@@ -4,7 +4,6 @@
  * through the drivers. */
 #include <fcntl.h>
 
-#include "block/driver.h"
 #include "world.h"
 
 #define DISK_BYTES (64 * KiB)
@@ -258,9 +257,6 @@ static void raw_keeps_what_was_flushed(void **state)
 
 static void verify_keeps_what_was_flushed_on_both_sides(void **state)
 {
-    if (!driver_find("blkverify")) {
-        skip();
-    }
     many_cuts(&(struct model){.json = "{\"driver\":\"blkverify\","
                                       "\"raw\":{\"driver\":\"file\",\"filename\":\"reference\"},"
                                       "\"test\":{\"driver\":\"raw\",\"file\":"

@@ -1,0 +1,332 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Every Nth step of an open is made to fail, N = 1, 2, ... until a run passes untouched: each
+ * allocation (ours and jansson's, on the sim engine and on a real one), each call of the engine (by
+ * the simulated disk), once and with all that follow failing too. Whatever failed, one sentence says
+ * so and nothing is left behind: no node, coroutine, descriptor, lock, handle or memory. This program is
+ * linked with --wrap for the allocator (tests/meson.build); the sanitizer build looks for leaks once
+ * more.
+ */
+#include <dirent.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/mman.h>
+
+#include "world.h"
+
+/* ---- the allocator ---- */
+
+static struct {
+    pthread_t thread;
+    bool armed, sticky;
+    unsigned count, fail_at;
+    int live; /* allocations that are not freed yet */
+} heap;
+
+/* Only the loop's thread is failed: a worker that cannot report would have to wait for memory. */
+static bool must_fail(void)
+{
+    if (!heap.armed || !pthread_equal(heap.thread, pthread_self())) {
+        return false;
+    }
+    heap.count++;
+    return heap.sticky ? heap.count >= heap.fail_at : heap.count == heap.fail_at;
+}
+
+static void *counted(void *p)
+{
+    if (p) {
+        __atomic_add_fetch(&heap.live, 1, __ATOMIC_RELAXED);
+    }
+    return p;
+}
+
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t n, size_t size);
+void *__real_realloc(void *p, size_t size);
+char *__real_strdup(const char *s);
+int __real_posix_memalign(void **ret, size_t align, size_t size);
+void *__real_mmap(void *at, size_t len, int prot, int flags, int fd, off_t offset);
+void __real_free(void *p);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t n, size_t size);
+void *__wrap_realloc(void *p, size_t size);
+char *__wrap_strdup(const char *s);
+int __wrap_posix_memalign(void **ret, size_t align, size_t size);
+void *__wrap_mmap(void *at, size_t len, int prot, int flags, int fd, off_t offset);
+void __wrap_free(void *p);
+
+void *__wrap_malloc(size_t size)
+{
+    return must_fail() ? NULL : counted(__real_malloc(size));
+}
+
+void *__wrap_calloc(size_t n, size_t size)
+{
+    return must_fail() ? NULL : counted(__real_calloc(n, size));
+}
+
+void *__wrap_realloc(void *p, size_t size)
+{
+    if (must_fail()) {
+        return NULL;
+    }
+    return p ? __real_realloc(p, size) : counted(__real_realloc(p, size));
+}
+
+char *__wrap_strdup(const char *s)
+{
+    return must_fail() ? NULL : counted(__real_strdup(s));
+}
+
+int __wrap_posix_memalign(void **ret, size_t align, size_t size)
+{
+    if (must_fail()) {
+        return ENOMEM;
+    }
+    int r = __real_posix_memalign(ret, align, size);
+    if (r == 0) {
+        counted(*ret);
+    }
+    return r;
+}
+
+void *__wrap_mmap(void *at, size_t len, int prot, int flags, int fd, off_t offset)
+{
+    if (must_fail()) {
+        errno = ENOMEM;
+        return MAP_FAILED;
+    }
+    return __real_mmap(at, len, prot, flags, fd, offset);
+}
+
+void __wrap_free(void *p)
+{
+    if (p) {
+        __atomic_sub_fetch(&heap.live, 1, __ATOMIC_RELAXED);
+    }
+    __real_free(p);
+}
+
+/* ---- one open ---- */
+
+enum fail { FAIL_MEMORY, FAIL_ENGINE };
+
+struct attempt {
+    const char *json;
+    enum fail fail;
+    bool sticky, sim;
+    unsigned nth;
+    /* results */
+    int result;
+    bool touched; /* the failure was reached */
+};
+
+static void arm(const struct attempt *a)
+{
+    if (a->fail == FAIL_ENGINE) {
+        struct sim_fault f = {.op = SIM_ANY, .nth = a->nth, .sticky = a->sticky, .error = -EIO};
+        sim_set_faults(NULL, &f, 1);
+        return;
+    }
+    heap.thread = pthread_self();
+    heap.count = 0;
+    heap.fail_at = a->nth;
+    heap.sticky = a->sticky;
+    heap.armed = true;
+}
+
+/* Back to a world without failures; returns whether there was one. */
+static bool disarm(const struct attempt *a, uint64_t ops_before)
+{
+    if (a->fail == FAIL_ENGINE) {
+        sim_set_faults(NULL, NULL, 0);
+        return sim_op_count() - ops_before >= a->nth;
+    }
+    heap.armed = false;
+    return heap.count >= heap.fail_at;
+}
+
+static void check_node_works(struct node *n)
+{
+    char data[512], back[512];
+    memset(data, 'n', sizeof(data));
+    CHECK_EQ(node_write(n, 512, data, sizeof(data), 0), 0);
+    CHECK_EQ(node_read(n, 512, back, sizeof(back)), 0);
+    CHECK(memcmp(data, back, sizeof(data)) == 0);
+}
+
+static int attempt(void *arg)
+{
+    struct attempt *a = arg;
+    struct world *w = calloc(1, sizeof(*w));
+    struct err err = {0};
+    AUTO_JSON json_t *options = json_loads(a->json, 0, NULL);
+
+    CHECK(options != NULL);
+    if (a->sim) {
+        CHECK(sim_file_create("disk", &(struct sim_disk){.size = 64 * KiB}) != NULL);
+        CHECK(sim_file_create("reference", &(struct sim_disk){.size = 64 * KiB}) != NULL);
+    }
+    world_init(w);
+    uint64_t ops = a->sim ? sim_op_count() : 0;
+    arm(a);
+    a->result = node_open(&w->graph, options, OPEN_WRITE, &w->node, &err);
+    a->touched = disarm(a, ops);
+    if (a->result == 0) {
+        check_node_works(w->node);
+        node_unref(w->node);
+    } else {
+        CHECK(err.code < 0);
+        CHECK(err.text[0] != 0);
+    }
+    CHECK(list_empty(&w->graph.nodes));
+    if (a->sim) {
+        CHECK_EQ(sim_file_handles(sim_file_find("disk")), 0);
+        CHECK_EQ(sim_file_handles(sim_file_find("reference")), 0);
+    }
+    free(w);
+    return 0;
+}
+
+static int count_fds(void)
+{
+    DIR *dir = opendir("/proc/self/fd");
+    int n = 0;
+    while (readdir(dir)) {
+        n++;
+    }
+    closedir(dir);
+    return n;
+}
+
+static void run_attempt(struct attempt *a)
+{
+    struct loop_config config = {.engine = a->sim ? "sim" : "threads", .seed = a->nth};
+    struct loop *loop;
+    int fds = count_fds();
+    int live = heap.live;
+
+    world_seed = a->nth;
+    assert_int_equal(loop_create(&config, &loop, NULL), 0);
+    assert_int_equal(loop_run(loop, attempt, a), 0);
+    loop_destroy(loop);
+    assert_int_equal(co_alive(), 0);
+    assert_int_equal(count_fds(), fds);
+    assert_true(heap.live <= live);
+}
+
+/* Fail step 1, 2, ... until none is reached. */
+#define STEPS_MAX 5000
+
+static void every_step(const char *json, enum fail fail, bool sim)
+{
+    for (int sticky = 0; sticky < 2; sticky++) {
+        unsigned failed = 0;
+        struct attempt a = {.json = json, .fail = fail, .sim = sim, .sticky = sticky, .nth = 1};
+        for (run_attempt(&a); a.touched; run_attempt(&a)) {
+            failed += a.result < 0;
+            a.nth++;
+            assert_true(a.nth < STEPS_MAX);
+        }
+        assert_int_equal(a.result, 0);
+        assert_true(failed > 0);
+    }
+}
+
+static void every_step_everywhere(const char *json)
+{
+    every_step(json, FAIL_ENGINE, true);
+    every_step(json, FAIL_MEMORY, true);
+    every_step(json, FAIL_MEMORY, false);
+}
+
+/* ---- graphs ---- */
+
+#define FILE_DISK         "{\"driver\":\"file\",\"filename\":\"disk\"}"
+#define FILE_REF          "{\"driver\":\"file\",\"filename\":\"reference\"}"
+#define VERIFY(raw, test) "{\"driver\":\"blkverify\",\"raw\":" raw ",\"test\":" test "}"
+#define RAW(file)         "{\"driver\":\"raw\",\"file\":" file "}"
+#define DELAY(file)       "{\"driver\":\"delay\",\"file\":" file "}"
+
+static void file(void **state)
+{
+    every_step_everywhere(FILE_DISK);
+}
+
+static void raw_over_file(void **state)
+{
+    every_step_everywhere(RAW(FILE_DISK));
+}
+
+static void a_plain_name_that_is_probed(void **state)
+{
+    every_step_everywhere("{\"filename\":\"disk\"}");
+}
+
+static void verify_over_two_files(void **state)
+{
+    every_step_everywhere(VERIFY(FILE_REF, FILE_DISK));
+}
+
+static void verify_by_name(void **state)
+{
+    every_step_everywhere("{\"filename\":\"blkverify:reference:disk\"}");
+}
+
+static void nested(void **state)
+{
+    every_step_everywhere(
+        RAW(DELAY(VERIFY(FILE_REF, RAW(VERIFY("{\"driver\":\"mem\",\"size\":65536}", RAW(FILE_DISK)))))));
+}
+
+static void simulated_device(void **state)
+{
+    const char *json = "{\"driver\":\"sim-device\",\"discard-reads\":\"fickle\",\"file\":" FILE_DISK "}";
+    every_step(json, FAIL_ENGINE, true);
+    every_step(json, FAIL_MEMORY, true);
+}
+
+/* ---- where it happens ---- */
+
+static void make_file(const char *name)
+{
+    int fd = open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    assert_true(fd >= 0);
+    assert_int_equal(ftruncate(fd, 64 * KiB), 0);
+    close(fd);
+}
+
+static char directory[] = "/tmp/open-nth-XXXXXX";
+
+static int set_up(void **state)
+{
+    json_set_alloc_funcs(__wrap_malloc, __wrap_free);
+    if (!mkdtemp(directory) || chdir(directory) < 0) {
+        return -1;
+    }
+    make_file("disk");
+    make_file("reference");
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    unlink("disk");
+    unlink("reference");
+    return chdir("/") < 0 ? -1 : rmdir(directory);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(file),
+        cmocka_unit_test(raw_over_file),
+        cmocka_unit_test(a_plain_name_that_is_probed),
+        cmocka_unit_test(simulated_device),
+        cmocka_unit_test(verify_over_two_files),
+        cmocka_unit_test(verify_by_name),
+        cmocka_unit_test(nested),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
