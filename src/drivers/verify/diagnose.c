@@ -387,6 +387,9 @@ static co_fn bool suspect_stuck(struct scene *s, enum cause *ret_cause, char *te
         }
     }
     *ret_cause = CAUSE_STUCK;
+    if (s->zero) {
+        return false; /* said already */
+    }
     if (wrong > 0 && all_and == all_or) {
         snprintf(text, size, "all %zu wrong bytes of sector %llu, the first at offset %llu, are 0x%02x",
                  wrong, (ull)s->sector, (ull)(s->offset + where), all_and);

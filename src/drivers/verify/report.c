@@ -141,9 +141,9 @@ static json_t *json_start(const struct node *n, const struct req *r, const char 
 
 /* ---- the last operations ---- */
 
-/* Call @tell for the newest operations that touch [offset, offset + bytes). */
-static void each_past(const struct history *h, uint64_t offset, uint64_t bytes,
-                      void (*tell)(void *opaque, const struct past *p), void *opaque)
+/* Call @tell for the newest operations that touch [offset, offset + bytes). Returns how many. */
+static unsigned each_past(const struct history *h, uint64_t offset, uint64_t bytes,
+                          void (*tell)(void *opaque, const struct past *p), void *opaque)
 {
     unsigned told = 0;
 
@@ -154,6 +154,7 @@ static void each_past(const struct history *h, uint64_t offset, uint64_t bytes,
             told++;
         }
     }
+    return told;
 }
 
 static void tell_past(void *opaque, const struct past *p)
@@ -172,18 +173,15 @@ static void json_past(void *opaque, const struct past *p)
 static void tell_history(struct node *n, uint64_t offset, uint64_t bytes)
 {
     const struct verify *v = n->state;
-    uint64_t first = offset / SECTOR_SIZE, last = (offset + MAX(bytes, UINT64_C(1)) - 1) / SECTOR_SIZE;
+    ull remembered = history_end(&v->history) - history_first(&v->history);
+    ull first = offset / SECTOR_SIZE, last = (offset + bytes - 1) / SECTOR_SIZE;
 
-    if (first == last) {
-        notice(n, NOTICE_DETAIL,
-               "  last operations on sector %llu, the newest first (of %llu remembered):", (ull)first,
-               (ull)(history_end(&v->history) - history_first(&v->history)));
-    } else {
-        notice(n, NOTICE_DETAIL,
-               "  last operations on sectors %llu to %llu, the newest first (of %llu remembered):",
-               (ull)first, (ull)last, (ull)(history_end(&v->history) - history_first(&v->history)));
+    notice(n, NOTICE_DETAIL,
+           "  last of %llu remembered operations on sectors %llu to %llu, the newest first:", remembered,
+           first, last);
+    if (each_past(&v->history, offset, bytes, tell_past, n) == 0) {
+        notice(n, NOTICE_DETAIL, "    none");
     }
-    each_past(&v->history, offset, bytes, tell_past, n);
 }
 
 static json_t *json_history(const struct verify *v, uint64_t offset, uint64_t bytes)
