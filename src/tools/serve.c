@@ -19,9 +19,9 @@
 struct verify_scrub_result {
     uint64_t compared_bytes;
 };
-#define verify_is(n) false
-#define verify_release(n) ((void)(n))
-#define verify_report_to(n, path, err) ((void)(n), (void)(err), -EINVAL)
+#define verify_is(n)                              false
+#define verify_release(n)                         ((void)(n))
+#define verify_report_to(n, path, err)            ((void)(n), (void)(err), -EINVAL)
 #define verify_scrub(n, progress, opaque, result) ((void)(progress), (void)(result), -EINVAL)
 #endif
 #include "export/nbd/server.h"
