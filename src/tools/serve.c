@@ -13,17 +13,7 @@
 
 #include "base/json.h"
 #include "base/size.h"
-#if __has_include("drivers/verify/verify.h")
 #include "drivers/verify/verify.h"
-#else /* until verify lands */
-struct verify_scrub_result {
-    uint64_t compared_bytes;
-};
-#define verify_is(n)                              false
-#define verify_release(n)                         ((void)(n))
-#define verify_report_to(n, path, err)            ((void)(n), (void)(err), -EINVAL)
-#define verify_scrub(n, progress, opaque, result) ((void)(progress), (void)(result), -EINVAL)
-#endif
 #include "export/nbd/server.h"
 #include "tools/serve_run.h"
 #include "tools/tools.h"
