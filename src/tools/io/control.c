@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Commands that move no data: help, quit, sleep, abort, sigraise, breakpoints, zones. */
-#include <limits.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -64,7 +63,7 @@ IO_COMMAND(io_cmd_sigraise)
     if (r < 0) {
         return r;
     }
-    if (sig > INT_MAX) {
+    if (sig > NSIG) {
         printf("signal argument '%s' is too large to be a valid signal\n", argv[1]);
         return -EINVAL;
     }

@@ -3,7 +3,9 @@
 #include <unistd.h>
 
 #include "base/json.h"
+#include "block/driver.h"
 #include "block/name.h"
+#include "drivers/verify/verify.h"
 #include "tools/io/io.h"
 
 /* ---- what to open, as options ---- */
@@ -62,17 +64,14 @@ static int build_options(const struct io_open *how, json_t **ret_options, struct
 }
 
 /* Wishes that cannot be met together, or not yet. */
-static int check_open(const struct io_open *how, const json_t *options, struct err *err)
+static int check_open(const struct io_open *how, struct err *err)
 {
-    json_t *share = json_object_get(options, "force-share");
-
-    if ((how->flags & OPEN_FORCE_SHARE) && share != NULL && !json_is_true(share) &&
-        strcmp(json_string_value(share) ?: "", "on") != 0) {
-        return err_set(err, -EINVAL, "-U conflicts with image options");
-    }
     if (how->snapshot) {
         return err_set(err, -ENOTSUP,
                        "-s needs a copy-on-write format for the temporary overlay, and this build has none");
+    }
+    if ((how->flags & OPEN_FORCE_SHARE) && (how->flags & OPEN_WRITE)) {
+        return err_set(err, -EINVAL, "force-share=on can only be used with read-only images");
     }
     if (how->copy_on_read && !(how->flags & OPEN_WRITE)) {
         return err_set(err, -EINVAL, "Can't use copy-on-read on read-only device");
@@ -80,6 +79,30 @@ static int check_open(const struct io_open *how, const json_t *options, struct e
     if (how->native_aio && !(how->flags & OPEN_DIRECT)) {
         return err_set(err, -EINVAL,
                        "aio=native was specified, but it requires cache.direct=on, which was not specified.");
+    }
+    return 0;
+}
+
+/* -U beside options that say otherwise. */
+static bool share_conflicts(const struct io_open *how, const json_t *options)
+{
+    const json_t *share = json_object_get(options, "force-share");
+
+    return (how->flags & OPEN_FORCE_SHARE) && share != NULL && !json_is_true(share) &&
+           strcmp(json_string_value(share) ?: "", "on") != 0;
+}
+
+/* Held requests would wait for ever: no command could let them go. */
+static int refuse_pause(const struct io *io, struct err *err)
+{
+    const struct node *n;
+
+    list_for_each(n, &io->graph.nodes, link)
+    {
+        const struct option *o = n->drv->options != NULL ? option_find(n->drv->options, "on-mismatch") : NULL;
+        if (o != NULL && verify_is(n) && strcmp(o->values[*(int *)((char *)n->state + o->offset)], "pause") == 0) {
+            return err_set(err, -EINVAL, "on-mismatch=pause: here nobody could let the request go; blkproof serve can");
+        }
     }
     return 0;
 }
@@ -94,6 +117,11 @@ int io_open_node(struct io *io, json_t *options, unsigned flags, struct err *err
     }
     int r = tool_verify_settings(given, &io->verify, err);
     if (r < 0 || (r = node_open(&io->graph, given, flags, &n, err)) < 0) {
+        return r;
+    }
+    r = refuse_pause(io, err);
+    if (r < 0) {
+        node_unref(n);
         return r;
     }
     io->node = n;
@@ -114,8 +142,12 @@ int io_open_file(struct io *io, const struct io_open *how)
         return -EBUSY;
     }
     int r = build_options(how, &options, &err);
+    if (r == 0 && share_conflicts(how, options)) {
+        tool_error(io->tool, "-U conflicts with image options");
+        return -EINVAL;
+    }
     if (r == 0) {
-        r = check_open(how, options, &err);
+        r = check_open(how, &err);
     }
     if (r == 0) {
         r = io_open_node(io, options, how->flags, &err);
@@ -130,9 +162,8 @@ int io_open_file(struct io *io, const struct io_open *how)
 /* What a writable image still holds in caches goes down first, as QEMU does on closing. */
 void io_close_file(struct io *io)
 {
+    io_aio_drain(io); /* what is in the background still needs the node */
     struct node *n = TAKE_PTR(io->node);
-
-    io_aio_drain(io);
     if (n != NULL && !node_is_read_only(n)) {
         (void)node_flush(n);
     }
@@ -223,7 +254,7 @@ IO_COMMAND(io_cmd_open)
             return r < 0 ? r : io_usage(cmd);
         }
     }
-    if (optind < argc - 1 || (optind == argc && (io->image_opts || how.options == NULL))) {
+    if (optind < argc - 1) {
         return io_usage(cmd);
     }
     how.name = argv[optind]; /* NULL at the end */

@@ -70,8 +70,7 @@ static void print_help(const struct tool *t)
            "  -U, --force-share    take no locks\n"
            "  -T, --trace=SPEC     accepted; there are no trace events\n"
            "  --object=OBJECT      refused: no driver here needs one\n"
-           "  --on-mismatch=MODE   what a verifier does: stop (default), error, report\n"
-           "                       or pause\n"
+           "  --on-mismatch=MODE   what a verifier does: stop (default), error or report\n"
            "  --report=FILE        write one JSON object for each mismatch\n" TOOL_COMMON_HELP
            "  -h, --help           this text\n"
            "  -V, --version        the version\n"
@@ -149,7 +148,7 @@ static int object_option(struct io_args *a, const char *spec)
 
 static int on_mismatch_option(struct io_args *a, const char *mode)
 {
-    static const char *const modes[] = {"stop", "error", "report", "pause"};
+    static const char *const modes[] = {"stop", "error", "report"};
 
     for (size_t i = 0; i < ARRAY_SIZE(modes); i++) {
         if (strcmp(modes[i], mode) == 0) {
@@ -157,7 +156,7 @@ static int on_mismatch_option(struct io_args *a, const char *mode)
             return 0;
         }
     }
-    tool_error(a->tool, "--on-mismatch: '%s' is not stop, error, report or pause", mode);
+    tool_error(a->tool, "--on-mismatch: '%s' is not stop, error or report (pause is for blkproof serve)", mode);
     return usage_status(a->tool);
 }
 
