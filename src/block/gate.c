@@ -462,6 +462,9 @@ int node_io(struct node *n, struct req *r)
     if (UNLIKELY(op_writes(r->op) && n->read_only)) {
         return -EPERM;
     }
+    if (UNLIKELY((r->flags & REQ_VMSTATE) && !(n->limits.supported & REQ_VMSTATE))) {
+        return -ENOTSUP; /* not a format with a VM state area */
+    }
     if ((n->flags & OPEN_WRITETHROUGH) && (r->op == REQ_WRITE || r->op == REQ_ZERO)) {
         r->flags |= REQ_FUA;
     }
@@ -555,6 +558,9 @@ int node_truncate(struct node *n, uint64_t size, unsigned flags, struct err *err
     struct req r = {.op = REQ_TRUNCATE, .offset = size, .flags = flags};
     int ret = node_io(n, &r);
 
+    if (ret == -ENOTSUP && (flags & REQ_PREALLOC_METADATA)) {
+        return err_set(err, ret, "Unsupported preallocation mode: metadata");
+    }
     return ret < 0 ? err_set_errno(err, ret, "Failed to resize '%s' to %llu bytes", node_filename(n),
                                    (unsigned long long)size)
                    : 0;

@@ -136,7 +136,7 @@ static co_fn int open_child(struct node *n, const struct child_def *def, json_t 
         const char *name = json_string_value(value);
         struct node *other = graph_find(n->graph, name);
         if (!other) {
-            return err_set(err, -ENOENT, "Cannot find device='' nor node-name='%s'", name);
+            return err_set(err, -ENOENT, "Cannot find device='%s' nor node-name='%s'", name, name);
         }
         c->def = def;
         c->node = node_ref(other);
@@ -179,8 +179,9 @@ static int refuse_leftovers(const struct node *n, json_t *options, struct err *e
 {
     const char *key = json_object_iter_key(json_object_iter(options));
 
-    return key ? err_set(err, -EINVAL, "Block %s '%s' doesn't support the option '%s'",
-                         n->drv->kind == DRIVER_FORMAT ? "format" : "protocol", n->drv->name, key)
+    return key ? err_set(err, -EINVAL, "Block %s '%s' %s support the option '%s'",
+                         n->drv->kind == DRIVER_FORMAT ? "format" : "protocol", n->drv->name,
+                         n->drv->kind == DRIVER_FORMAT ? "does not" : "doesn't", key) /* QEMU says both */
                : 0;
 }
 
@@ -389,8 +390,8 @@ static co_fn int open_by_name(struct graph *g, json_t *options, unsigned flags, 
         int r = json_is_string(file)
                     ? ((below = graph_find(g, json_string_value(file)))
                            ? (node_ref(below), 0)
-                           : err_set(err, -ENOENT, "Cannot find device='' nor node-name='%s'",
-                                     json_string_value(file)))
+                           : err_set(err, -ENOENT, "Cannot find device='%s' nor node-name='%s'",
+                                     json_string_value(file), json_string_value(file)))
                     : open_any(g, file, flags | OPEN_PROTOCOL, depth + 1, &below, err);
         if (r < 0) {
             return r;

@@ -222,6 +222,9 @@ static co_fn int file_truncate(struct node *n, const struct req *r)
     struct file *s = n->state;
     uint64_t before = s->real_size;
 
+    if (r->flags & REQ_PREALLOC_METADATA) {
+        return -ENOTSUP; /* plain bytes have none */
+    }
     if (lfile_caps(s->f) & LFILE_BLOCK) {
         int ret = refresh_size(n);
         bool fits = r->flags & REQ_EXACT ? r->offset == n->size : r->offset <= n->size;
