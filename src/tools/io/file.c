@@ -97,11 +97,12 @@ static int refuse_pause(const struct io *io, struct err *err)
 {
     const struct node *n;
 
-    list_for_each(n, &io->graph.nodes, link)
-    {
+    list_for_each (n, &io->graph.nodes, link) {
         const struct option *o = n->drv->options != NULL ? option_find(n->drv->options, "on-mismatch") : NULL;
-        if (o != NULL && verify_is(n) && strcmp(o->values[*(int *)((char *)n->state + o->offset)], "pause") == 0) {
-            return err_set(err, -EINVAL, "on-mismatch=pause: here nobody could let the request go; blkproof serve can");
+        if (o != NULL && verify_is(n) &&
+            strcmp(o->values[*(int *)((char *)n->state + o->offset)], "pause") == 0) {
+            return err_set(err, -EINVAL,
+                           "on-mismatch=pause: here nobody could let the request go; blkproof serve can");
         }
     }
     return 0;

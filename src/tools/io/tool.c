@@ -156,7 +156,8 @@ static int on_mismatch_option(struct io_args *a, const char *mode)
             return 0;
         }
     }
-    tool_error(a->tool, "--on-mismatch: '%s' is not stop, error or report (pause is for blkproof serve)", mode);
+    tool_error(a->tool, "--on-mismatch: '%s' is not stop, error or report (pause is for blkproof serve)",
+               mode);
     return usage_status(a->tool);
 }
 
