@@ -8,7 +8,8 @@
  * above has to catch.
  *
  * Legal errors follow from the operation number and error-seed alone: two devices with the same
- * error-seed under one verifier fail the same requests, as verified twins must.
+ * error-seed under one verifier fail the same requests, as verified twins must. A client that numbers
+ * its operations from error-from on keeps the verifier's own requests out of it.
  */
 #include "base/iov.h"
 #include "block/driver.h"
@@ -46,7 +47,7 @@ struct device {
     bool sticky;
     uint64_t bit, shift, error;
     int op; /* of wrong-return; the values of enum req_op */
-    uint64_t error_ppm, error_seed;
+    uint64_t error_ppm, error_seed, error_from;
     uint64_t latency_ns;
     int discard;
     uint64_t align, mem_align, max_transfer, max_zero, max_discard, zero_align, discard_align;
@@ -113,6 +114,11 @@ static const struct option device_options[] = {
      .offset = AT(error_seed),
      .def = "0",
      .help = "chooses which operation numbers fail"},
+    {.name = "error-from",
+     .type = OPT_UINT,
+     .offset = AT(error_from),
+     .def = "0",
+     .help = "legal errors: only operation numbers from this one on"},
     {.name = "latency",
      .type = OPT_NS,
      .offset = AT(latency_ns),
@@ -274,7 +280,7 @@ static co_fn void dawdle(const struct device *d)
 
 static bool fails_legally(const struct device *d, const struct req *r)
 {
-    if (d->error_ppm == 0 || r->op == REQ_STATUS || r->op == REQ_TRUNCATE) {
+    if (r->opno < d->error_from || d->error_ppm == 0 || r->op == REQ_STATUS || r->op == REQ_TRUNCATE) {
         return false;
     }
     uint64_t x = r->opno ^ d->error_seed << 40;
