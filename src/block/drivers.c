@@ -2,13 +2,13 @@
 /* The list of drivers: a new one adds its line here. */
 #include "block/driver.h"
 
-extern const struct driver driver_file, driver_mem, driver_null; /* protocols */
-extern const struct driver driver_delay, driver_verify;          /* filters */
-extern const struct driver driver_raw;                           /* formats */
-extern const struct driver driver_sim_device;                    /* for tests */
+extern const struct driver driver_file, driver_mem, driver_nbd, driver_null; /* protocols */
+extern const struct driver driver_delay, driver_verify;                      /* filters */
+extern const struct driver driver_raw;                                       /* formats */
+extern const struct driver driver_sim_device;                                /* for tests */
 
 const struct driver *const drivers[] = {
-    &driver_file,   &driver_mem, &driver_null,       &driver_delay,
+    &driver_file,   &driver_mem, &driver_nbd,        &driver_null, &driver_delay,
     &driver_verify, &driver_raw, &driver_sim_device, NULL,
 };
 

@@ -73,21 +73,9 @@ static co_fn int settle(struct node *n, const struct req *r)
     return rc;
 }
 
-/* All of it was discarded: there is nothing to compare, and nothing to pin. */
-static bool read_discarded(struct verify *v, const struct req *r)
-{
-    uint64_t end = r->offset + r->bytes, until;
-
-    if (v->discard_stable || indet_at(&v->indet, r->offset, end, &until) != INDET_DISCARDED || until != end) {
-        return false;
-    }
-    v->counts.unverified_bytes += r->bytes;
-    return true;
-}
-
 static co_fn int finish_read(struct node *n, const struct req *r, int rc_test, int rc_raw, bool equal)
 {
-    struct verify *v = n->state;
+    const struct verify *v = n->state;
 
     if (UNLIKELY(rc_test != rc_raw)) {
         return return_mismatch(n, r, rc_test, rc_raw);
@@ -98,7 +86,7 @@ static co_fn int finish_read(struct node *n, const struct req *r, int rc_test, i
     if (LIKELY(equal && indet_clear(&v->indet, r->offset, r->offset + r->bytes))) {
         return 0;
     }
-    return read_discarded(v, r) ? 0 : settle(n, r);
+    return settle(n, r);
 }
 
 static co_fn int read_small(struct node *n, struct req *r)
@@ -348,10 +336,12 @@ static co_fn int do_flush(struct node *n, struct req *r)
 {
     struct verify *v = n->state;
     struct req test = *r, raw = *r;
-    uint64_t seq = v->history.done_seq; /* what completed before the flush began is covered by it */
     int rc_test, rc_raw;
+
+    verify_look_for_reconnects(n);
+    uint64_t seq = v->history.done_seq; /* what completed before the flush began is covered by it */
     verify_both(v, &test, &raw, &rc_test, &rc_raw);
-    verify_look_for_reconnects(n); /* what was lost before the flush is not covered */
+    verify_look_for_reconnects(n);
     if (rc_test == 0 && rc_raw == 0) {
         if (!v->never_flushed) {
             v->history.flushed_seq = MAX(v->history.flushed_seq, seq);
@@ -437,7 +427,6 @@ co_fn int verify_io(struct node *n, struct req *r)
             return rc;
         }
     }
-    verify_look_for_reconnects(n); /* soon: what is changed after a reconnect cannot be lost by it */
     if (UNLIKELY(r->flags & REQ_VMSTATE)) {
         return test_only(n, r); /* the reference is raw bytes: it has no such place */
     }
