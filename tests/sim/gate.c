@@ -328,9 +328,9 @@ static void many_scenarios(bool shared)
 {
     static struct model m;
     memset(m.done, 0, sizeof(m.done));
-    for (uint64_t seed = 1; seed <= 150; seed++) {
+    FOR_EACH_SEED (seed, 150) {
         m.shared = shared;
-        world_run(seed_from_env(seed), scenario, &m);
+        world_run(seed, scenario, &m);
     }
     for (int op = 0; op < REQ_OP_COUNT; op++) {
         assert_true(m.done[op] > 100 || (op == REQ_TRUNCATE && !shared));

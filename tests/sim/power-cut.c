@@ -238,8 +238,8 @@ static int node_until_power_cut(void *arg)
 
 static void many_cuts(struct model *m)
 {
-    for (uint64_t seed = 1; seed <= 100; seed++) {
-        world_run(seed_from_env(seed), node_until_power_cut, m);
+    FOR_EACH_SEED (seed, 100) {
+        world_run(seed, node_until_power_cut, m);
     }
 }
 

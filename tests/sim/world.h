@@ -42,11 +42,16 @@ static inline void check_failed(const char *file, int line, const char *what, lo
     abort();
 }
 
-static inline uint64_t seed_from_env(uint64_t seed)
+/* The pinned seed, or that of BLKPROOF_SEED. */
+static inline UNUSED uint64_t seed_from_env(uint64_t seed)
 {
     const char *text = getenv("BLKPROOF_SEED");
     return text ? strtoull(text, NULL, 0) : seed;
 }
+
+/* Seeds 1 to @last, or the one of BLKPROOF_SEED. */
+#define FOR_EACH_SEED(seed, last)                                                                            \
+    for (uint64_t seed = seed_from_env(1), end_ = seed_from_env(last); seed <= end_; seed++)
 
 /* Run a scenario; it must return 0. Returns the trace. */
 static inline UNUSED uint64_t world_run(uint64_t seed, int (*fn)(void *arg), void *arg)
