@@ -147,6 +147,13 @@ void sim_set_faults(struct sim_file *file, const struct sim_fault *faults, unsig
     *(file ? &file->nfaults : &sim->nfaults) = nfaults;
 }
 
+uint64_t sim_fault_seen(struct sim_file *file, unsigned index)
+{
+    const struct sim *sim = sim_self();
+    assert(index < (file ? file->nfaults : sim->nfaults));
+    return file ? file->faults[index].seen : sim->faults[index].seen;
+}
+
 /* ---- power ---- */
 
 static void flight_cut(struct sim *sim, struct sim_file *f, const struct flight *w,

@@ -61,6 +61,9 @@ struct sim_fault {
 /* Replace the faults of @file, or with NULL those of everything (sockets too). 0 faults clear. */
 void sim_set_faults(struct sim_file *file, const struct sim_fault *faults, unsigned nfaults);
 
+/* Matching operations that the fault at @index has seen: whether an nth was reached. */
+uint64_t sim_fault_seen(struct sim_file *file, unsigned index);
+
 /* Operations started so far: one is counted for each call of the engine that could fail. */
 uint64_t sim_op_count(void);
 
