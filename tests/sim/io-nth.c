@@ -9,10 +9,10 @@
 #include "drivers/verify/verify.h"
 #include "world.h"
 
-#define DISK_BYTES  (32 * KiB)
-#define REQUESTS    60
-#define INJECTED    (-ENOSPC)
-#define STEPS_MAX   2000
+#define DISK_BYTES (32 * KiB)
+#define REQUESTS   60
+#define INJECTED   (-ENOSPC)
+#define STEPS_MAX  2000
 
 struct run {
     const char *json;
@@ -71,8 +71,8 @@ static void model_check(const struct run *run, uint64_t offset, const uint8_t *d
 
 static void random_request(struct run *run, struct rng *rng, struct req *r)
 {
-    static const enum req_op ops[] = {REQ_READ, REQ_READ, REQ_WRITE, REQ_WRITE, REQ_WRITE, REQ_ZERO,
-                                      REQ_DISCARD, REQ_FLUSH, REQ_STATUS, REQ_TRUNCATE};
+    static const enum req_op ops[] = {REQ_READ, REQ_READ,    REQ_WRITE, REQ_WRITE,  REQ_WRITE,
+                                      REQ_ZERO, REQ_DISCARD, REQ_FLUSH, REQ_STATUS, REQ_TRUNCATE};
     r->op = ops[rng_below(rng, ARRAY_SIZE(ops))];
     r->flags = r->op == REQ_WRITE && rng_below(rng, 4) == 0 ? REQ_FUA : 0;
     if (r->op == REQ_TRUNCATE) {
@@ -153,8 +153,8 @@ static void every_step(const char *json, const char *victim, bool expect_failure
 {
     for (unsigned variant = 0; variant < 4; variant++) {
         struct run run = {.json = json, .victim = victim};
-        run.fault = (struct sim_fault){.op = SIM_ANY, .error = INJECTED, .sticky = variant & 1,
-                                       .partial = variant & 2};
+        run.fault = (struct sim_fault){
+            .op = SIM_ANY, .error = INJECTED, .sticky = variant & 1, .partial = variant & 2};
         do {
             run.fault.nth++;
             assert_true(run.fault.nth < STEPS_MAX);
@@ -168,7 +168,8 @@ static void every_step(const char *json, const char *victim, bool expect_failure
 
 #define FILE_DISK "{\"driver\":\"file\",\"filename\":\"disk\"}"
 #define FILE_REF  "{\"driver\":\"file\",\"filename\":\"reference\"}"
-#define VERIFY(raw, test) "{\"driver\":\"blkverify\",\"on-mismatch\":\"report\",\"raw\":" raw ",\"test\":" test "}"
+#define VERIFY(raw, test)                                                                                    \
+    "{\"driver\":\"blkverify\",\"on-mismatch\":\"report\",\"raw\":" raw ",\"test\":" test "}"
 
 static void file(void **state)
 {

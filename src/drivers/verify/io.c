@@ -353,23 +353,36 @@ static co_fn int do_flush(struct node *n, struct req *r)
     return rc_test == rc_raw ? rc_test : return_mismatch(n, r, rc_test, rc_raw);
 }
 
-/* Both sides have the size @to now, @from before: what the books say about the part between. */
+static void note_past(struct verify *v, enum past_kind kind, uint64_t opno, uint64_t start, uint64_t end)
+{
+    if (start < end) {
+        uint64_t id = history_begin(&v->history, kind, opno, start, end - start);
+        history_done(&v->history, id, true, false, false, start, end - start);
+    }
+}
+
+/* Both sides have the size @to now, @from before: what the books say about the part between. The
+ * sector in which the old or new end lies keeps a part of what it held, but under another hash. */
 static void note_resize(struct node *n, const struct req *r, uint64_t from, uint64_t to, bool ok)
 {
     struct verify *v = n->state;
-    uint64_t start = round_down(MIN(from, to), SECTOR_SIZE);
+    uint64_t cut = MIN(from, to), start = round_down(cut, SECTOR_SIZE), whole = round_up(cut, SECTOR_SIZE);
     uint64_t end = round_up(MAX(from, to), SECTOR_SIZE);
 
-    if (start < end) {
-        uint64_t id = history_begin(&v->history, ok && to > from ? PAST_ZERO : PAST_DISCARD, r->opno, start,
-                                    end - start);
-        history_done(&v->history, id, true, false, false, start, end - start);
-        if (ok) {
-            indet_remove(&v->indet, round_up(MIN(from, to), SECTOR_SIZE), end);
-        } else {
-            indet_add(&v->indet, start, end, INDET_ANY);
-        }
+    if (from == to) {
+        return;
     }
+    note_past(v, PAST_DISCARD, r->opno, start, whole);
+    note_past(v, ok && to > from ? PAST_ZERO : PAST_DISCARD, r->opno, whole, end);
+    if (!ok) {
+        indet_add(&v->indet, start, end, INDET_ANY);
+        return;
+    }
+    uint64_t until;
+    if (start < whole && indet_at(&v->indet, start, whole, &until) != INDET_NONE) {
+        indet_add(&v->indet, start, whole, INDET_ANY);
+    }
+    indet_remove(&v->indet, whole, end);
 }
 
 static co_fn int do_truncate(struct node *n, struct req *r)
