@@ -716,6 +716,57 @@ SCENARIO(many_writes_in_place_wait_for_buffers)
     return 0;
 }
 
+struct stream {
+    int fd;
+    const uint8_t *data;
+    size_t bytes;
+};
+
+#define STREAM_PIECE 7919 /* a prime: requests begin and end anywhere in it */
+
+static int stream_out(void *arg)
+{
+    struct stream *st = arg;
+
+    for (size_t at = 0; at < st->bytes; at += STREAM_PIECE) {
+        tell(st->fd, st->data + at, MIN(st->bytes - at, (size_t)STREAM_PIECE));
+    }
+    return 0;
+}
+
+SCENARIO(requests_may_lie_across_receive_buffers)
+{
+    struct setup *s = arg;
+    static struct answer a;
+    static uint8_t found[5000], all[400 * (NBD_BYTES_request + sizeof(found))];
+    struct co_group g;
+    struct co_task task;
+    uint8_t *p = all;
+
+    s->chunk_max = 0;
+    begin(s);
+    for (unsigned i = 0; i < 400; i++, p += NBD_BYTES_request + sizeof(found)) {
+        nbd_request_put(
+            p, (struct nbd_request){NBD_REQUEST_MAGIC, 0, NBD_CMD_WRITE, i, i * 10000, sizeof(found)});
+        memset(p + NBD_BYTES_request, (int)(i % 255) + 1, sizeof(found));
+    }
+    struct stream st = {log_in(s, true), all, sizeof(all)};
+    co_group_init(&g);
+    co_group_start(&g, &task, stream_out, &st);
+    for (unsigned i = 0; i < 400; i++) {
+        hear_answer(st.fd, &a, 0);
+        CHECK_EQ(a.error, 0);
+    }
+    co_group_wait(&g);
+    say_goodbye(st.fd);
+    end(s);
+    for (unsigned i = 0; i < 400; i++) {
+        sim_file_peek(s->file, i * 10000, found, sizeof(found));
+        CHECK(memcmp(found, all + i * sizeof(all) / 400 + NBD_BYTES_request, sizeof(found)) == 0);
+    }
+    return 0;
+}
+
 /* ---- block status ---- */
 
 SCENARIO(block_status_tells_holes)
@@ -927,6 +978,7 @@ int main(void)
         cmocka_unit_test(a_stop_answers_what_was_read),
         cmocka_unit_test(a_flood_is_bounded_and_hurts_nobody),
         cmocka_unit_test(many_writes_in_place_wait_for_buffers),
+        cmocka_unit_test(requests_may_lie_across_receive_buffers),
         cmocka_unit_test(block_status_tells_holes),
         cmocka_unit_test(a_random_client_sees_what_the_model_says),
     };
