@@ -26,7 +26,7 @@ sizes() { # URI...
 two
 th/ree é"
     expect 1 nbdinfo "$(uri s three)"
-    contains "$err" "there is no export of this name"
+    contains "$err" "No such file or directory for export: three"
 }
 
 @test "one image needs no name" {
