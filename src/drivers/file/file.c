@@ -230,6 +230,9 @@ static co_fn int file_truncate(struct node *n, const struct req *r)
         bool fits = r->flags & REQ_EXACT ? r->offset == n->size : r->offset <= n->size;
         return ret < 0 ? ret : fits ? 0 : -ENOTSUP;
     }
+    if (r->offset > before && (r->flags & REQ_PREALLOC_METADATA)) {
+        return -ENOTSUP; /* there is none */
+    }
     int ret = 0;
     if (r->offset > before && (r->flags & (REQ_PREALLOC_FALLOC | REQ_PREALLOC_FULL))) {
         ret = preallocate(n, before, r->offset, r->flags);

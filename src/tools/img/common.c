@@ -86,8 +86,10 @@ int img_open(struct img *img, const char *name, const char *format, bool opts, u
     }
     r = opts ? node_open_opts(&img->graph, name, flags, ret_node, &err)
              : node_open_name(&img->graph, name, format, flags, ret_node, &err);
-    if (r < 0) {
-        img_error(img, "%s", err.text);
+    if (r < 0 && !img->t->standin && strncmp(err.text, "Could not open '", 16) == 0) {
+        img_error(img, "%s", err.text); /* QEMU says it twice */
+    } else if (r < 0) {
+        img_error(img, "Could not open '%s': %s", name, err.text);
     }
     return r;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* img convert: copy images into one new (or, with -n, existing) image. */
-#include "block/driver.h"
+#include "block/create.h"
 #include "tools/img/copy.h"
 #include "tools/img/target.h"
 
@@ -91,6 +91,21 @@ static int check_abilities(const struct img *img)
     return -1;
 }
 
+/* Wrong options are told before anything is opened or made. */
+static int check_creation(const struct img *img)
+{
+    struct creation c;
+    struct err err = {0};
+
+    if (creation_init(&c, img->argv[img->argc - 1], img->a.format2 ? img->a.format2 : "raw", img->a.options,
+                      &err) < 0) {
+        img_error(img, "%s", err.text);
+        return 1;
+    }
+    creation_finish(&c);
+    return -1;
+}
+
 static int prepare(struct img *img)
 {
     const char *format = img->a.format2 ? img->a.format2 : "raw";
@@ -99,13 +114,17 @@ static int prepare(struct img *img)
         return img_print_options(img, img->argc > 0 ? img->argv[img->argc - 1] : NULL, format);
     }
     if (img->argc < 2) {
-        return img_usage_error(img, "Must specify image file name");
+        img_error(img, "Must specify image file name");
+        return img->t->standin ? 1 : 2;
     }
     if (img->argc - 1 > SOURCES_MAX) {
         return refuse(img, "At most 1024 images can be joined");
     }
     int status = check_combinations(img);
-    return status >= 0 ? status : check_abilities(img);
+    if (status < 0) {
+        status = check_abilities(img);
+    }
+    return status < 0 && !img->a.no_create ? check_creation(img) : status;
 }
 
 static int parse_caches(struct convert *v)
