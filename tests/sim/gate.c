@@ -9,12 +9,15 @@
  */
 #include "world.h"
 
-#define SIZE_MAX_BYTES (96 * KiB)
+#define SIZE_MAX_BYTES (40 * KiB)
 #define CLIENTS        8
 #define IOV_MAX_TEST   6
 
+enum shape { DEVICE, VERIFY, RAW_WINDOW };
+
 struct model {
     struct world w;
+    enum shape shape;
     struct rng rng;
     uint64_t size;
     uint8_t bytes[SIZE_MAX_BYTES];
@@ -289,22 +292,44 @@ static uint64_t random_max(struct model *m, uint64_t unit)
     return below(m, 3) == 0 ? 0 : unit * (1 + below(m, 12));
 }
 
-static co_fn void open_random_device(struct model *m)
+/* Options of a simulated device over memory of @size bytes. */
+static void device_options(struct model *m, char *text, size_t len, uint64_t size)
 {
     uint64_t align = random_pow2(m, 12);
     uint64_t zero_align = align << below(m, 4);
     uint64_t discard_align = align << below(m, 4);
 
-    WORLD_OPEN(&m->w,
-               "{\"driver\":\"sim-device\",\"serialise\":\"%s\",\"latency\":\"20us\",\"align\":%llu,"
-               "\"mem-align\":%llu,\"max-transfer\":%llu,\"zero-align\":%llu,\"max-zero\":%llu,"
-               "\"discard-align\":%llu,\"max-discard\":%llu,\"fua\":\"%s\",\"unmap\":\"%s\","
-               "\"discard-reads\":\"%s\",\"file\":{\"driver\":\"mem\",\"size\":%llu}}",
-               on_off(m->shared), (unsigned long long)align, (unsigned long long)random_pow2(m, 12),
-               (unsigned long long)random_max(m, align), (unsigned long long)zero_align,
-               (unsigned long long)random_max(m, zero_align), (unsigned long long)discard_align,
-               (unsigned long long)random_max(m, discard_align), on_off(below(m, 2)), on_off(below(m, 2)),
-               below(m, 2) ? "fickle" : "pass", (unsigned long long)m->size);
+    snprintf(text, len,
+             "{\"driver\":\"sim-device\",\"serialise\":\"%s\",\"latency\":\"20us\",\"align\":%llu,"
+             "\"mem-align\":%llu,\"max-transfer\":%llu,\"zero-align\":%llu,\"max-zero\":%llu,"
+             "\"discard-align\":%llu,\"max-discard\":%llu,\"fua\":\"%s\",\"unmap\":\"%s\","
+             "\"discard-reads\":\"%s\",\"file\":{\"driver\":\"mem\",\"size\":%llu}}",
+             on_off(m->shared), (unsigned long long)align, (unsigned long long)random_pow2(m, 12),
+             (unsigned long long)random_max(m, align), (unsigned long long)zero_align,
+             (unsigned long long)random_max(m, zero_align), (unsigned long long)discard_align,
+             (unsigned long long)random_max(m, discard_align), on_off(below(m, 2)), on_off(below(m, 2)),
+             below(m, 2) ? "fickle" : "pass", (unsigned long long)size);
+}
+
+static co_fn void open_graph(struct model *m)
+{
+    char device[1024];
+    uint64_t window = m->shape == RAW_WINDOW ? below(m, 10000) : 0;
+
+    device_options(m, device, sizeof(device), m->size + 2 * window);
+    switch (m->shape) {
+    case DEVICE:
+        WORLD_OPEN(&m->w, "%s", device);
+        break;
+    case VERIFY:
+        WORLD_OPEN(&m->w, "{\"driver\":\"blkverify\",\"test\":%s,\"raw\":{\"driver\":\"mem\",\"size\":%llu}}",
+                   device, (unsigned long long)m->size);
+        break;
+    case RAW_WINDOW:
+        WORLD_OPEN(&m->w, "{\"driver\":\"raw\",\"offset\":%llu,\"size\":%llu,\"file\":%s}",
+                   (unsigned long long)window, (unsigned long long)m->size, device);
+        break;
+    }
 }
 
 static int scenario(void *arg)
@@ -317,19 +342,21 @@ static int scenario(void *arg)
     m->size = m->shared ? 1 + below(m, SIZE_MAX_BYTES) : SIZE_MAX_BYTES;
     m->piece = 1 + below(m, 1500);
     m->requests = 60;
-    open_random_device(m);
+    open_graph(m);
     run_clients(m);
     compare_all(m);
+    CHECK_EQ(m->w.graph.mismatches, 0);
     world_close(&m->w);
     return 0;
 }
 
-static void many_scenarios(bool shared)
+static void many_scenarios(enum shape shape, bool shared)
 {
     static struct model m;
     memset(m.done, 0, sizeof(m.done));
     FOR_EACH_SEED (seed, 150) {
         m.shared = shared;
+        m.shape = shape;
         world_run(seed, scenario, &m);
     }
     for (int op = 0; op < REQ_OP_COUNT; op++) {
@@ -339,18 +366,29 @@ static void many_scenarios(bool shared)
 
 static void serialised_requests_act_in_the_order_they_came(void **state)
 {
-    many_scenarios(true);
+    many_scenarios(DEVICE, true);
 }
 
 static void read_modify_write_keeps_the_neighbours(void **state)
 {
-    many_scenarios(false);
+    many_scenarios(DEVICE, false);
+}
+
+static void a_verifier_acts_in_the_order_they_came_and_is_silent(void **state)
+{
+    many_scenarios(VERIFY, true);
+}
+
+static void a_raw_window_over_a_device_keeps_the_neighbours(void **state)
+{
+    many_scenarios(RAW_WINDOW, false);
 }
 
 static void a_seed_gives_one_trace(void **state)
 {
     static struct model m;
     m.shared = true;
+    m.shape = DEVICE;
     assert_true(world_run(7, scenario, &m) == world_run(7, scenario, &m));
     uint64_t first[REQ_OP_COUNT];
     memset(m.done, 0, sizeof(m.done));
@@ -392,6 +430,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(serialised_requests_act_in_the_order_they_came),
         cmocka_unit_test(read_modify_write_keeps_the_neighbours),
+        cmocka_unit_test(a_verifier_acts_in_the_order_they_came_and_is_silent),
+        cmocka_unit_test(a_raw_window_over_a_device_keeps_the_neighbours),
         cmocka_unit_test(a_seed_gives_one_trace),
         cmocka_unit_test(zeroes_that_must_not_be_written_are_refused),
     };

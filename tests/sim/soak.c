@@ -11,7 +11,8 @@
 #include "drivers/verify/verify.h"
 
 #define SEEDS            20
-#define OPS_DEFAULT      1000000
+#define OPS_DEFAULT      1000000 /* about ten seconds of one core */
+#define OPS_SANITIZED    200000
 #define DEVICE_BYTES_MAX (256 * KiB)
 
 struct soak {
@@ -102,7 +103,8 @@ static void legal_operations_raise_no_alarm(void **state)
 {
     static struct soak s;
     const char *text = getenv("SOAK_OPS");
-    s.ops = (text ? strtoull(text, NULL, 0) : OPS_DEFAULT) / (seed_from_env(SEEDS) - seed_from_env(1) + 1);
+    uint64_t ops = getenv("BLKPROOF_SANITIZED") ? OPS_SANITIZED : OPS_DEFAULT;
+    s.ops = (text ? strtoull(text, NULL, 0) : ops) / (seed_from_env(SEEDS) - seed_from_env(1) + 1);
     FOR_EACH_SEED (seed, SEEDS) {
         world_run(seed, soak, &s);
     }
