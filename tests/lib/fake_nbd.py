@@ -22,7 +22,9 @@ value per connection; the last one also serves all later connections.
   --on N:ACTION       what to do at the N-th request (counted from 1 over all connections, NBD_CMD_DISC
                       apart); N may be K+ for "K and all later". May be repeated.
                       silent    do not answer it, go on with the next
-                      freeze    answer nothing any more on this connection
+                      freeze    answer nothing any more on this connection, but take what is sent
+                      deaf      the same, and take nothing
+                      stop      stop the whole server (SIGSTOP)
                       die       close the connection
                       exit      end the whole server
                       mid       send the first half of the reply, then close
@@ -32,6 +34,7 @@ value per connection; the last one also serves all later connections.
                       long      READ: answer with one byte more than was asked
                       outside   READ: answer with data of the block behind
                       twice     answer twice
+                      lie       say that it is done, and do nothing
                       error=N   answer with NBD error number N
                       extent=BYTES:FLAGS   BLOCK_STATUS: answer with this one extent
                       noextent  BLOCK_STATUS: end the reply without an extent
@@ -40,6 +43,7 @@ value per connection; the last one also serves all later connections.
 """
 import argparse
 import os
+import signal
 import socket
 import struct
 import sys
@@ -244,6 +248,10 @@ class Connection:
             action = self.server.action()
             if action == "freeze":
                 self.wait_for_end()
+            if action == "deaf":
+                threading.Event().wait()
+            if action == "stop":
+                signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)  # this thread before its next step
             if action == "die":
                 raise Gone
             if action == "exit":
@@ -253,7 +261,7 @@ class Connection:
             if action == "garbage":
                 self.sock.sendall(NOISE)
                 continue
-            if not action.startswith("error="):
+            if action != "lie" and not action.startswith("error="):
                 self.perform(command, offset, length, flags, data)
             reply = self.answer(cookie + 1000 if action == "cookie" else cookie, command, offset, length, action)
             if action == "mid":

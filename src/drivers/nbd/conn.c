@@ -276,10 +276,15 @@ static void delay_over(struct timer *t)
     co_queue_wake_all(&c->turn);
 }
 
+/* Once, until a request is answered again: a server may come and go without end. */
 static void notice_loss(struct nbd *c)
 {
     char text[ERR_TEXT_MAX];
 
+    if (c->told && !c->answered) {
+        return;
+    }
+    c->told = true;
     snprintf(text, sizeof(text), "NBD server '%s': the connection is lost: %s", c->name,
              c->expired ? "a request was not answered within request-timeout"
                         : "the server has closed or broken it");

@@ -70,6 +70,7 @@ struct nbd {
     struct nbd_link link;
     int lost_error;      /* why requests fail while it is not up: -EIO or -ETIMEDOUT */
     bool answered;       /* this connection has answered a request */
+    bool told;           /* the user knows that connections are lost */
     uint64_t backoff_ns; /* before the next attempt to connect */
 
     struct list in_flight; /* of struct nbd_op, in the order of their deadlines */
