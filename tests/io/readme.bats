@@ -3,6 +3,11 @@
 # prints what the README says; times, rates and temporary names aside.
 load ../lib/common
 
+teardown() {
+    [ ! -e "$BATS_TEST_TMPDIR/tour/q.pid" ] || kill "$(cat "$BATS_TEST_TMPDIR/tour/q.pid")" 2>/dev/null || true
+    stop_all
+}
+
 # "$ COMMAND" (continued by "> " lines), then its output.
 blocks() {
     awk '/^```console$/ { inside = 1; next } /^```$/ { inside = 0 } inside' "$TOP/README.md"
