@@ -189,6 +189,33 @@ TEST(one_sided_failure_leaves_the_sector_indeterminate)
     }
 }
 
+/* Found by the soak, seed 2: the short last sector is indeterminate, and then the device grows. */
+TEST(growing_decides_nothing_about_a_short_last_sector)
+{
+    struct err err = {0};
+
+    assert_int_equal(rig_try(rig, "", 1000, 1000, &err), 0);
+    fill(rig->v, 512, 488, 1);
+    failed_write(rig, 512, 488, 2, 0, 488);
+    assert_int_equal(node_truncate(rig->v, 4096, 0, NULL), 0);
+    assert_filled(rig->v, 512, 488, 1);
+    assert_filled(rig->v, 1000, 3096, 0);
+    assert_quiet(rig);
+    rig_close(rig);
+}
+
+TEST(a_sector_that_was_cut_is_no_longer_known)
+{
+    rig_open(rig, "");
+    fill(rig->v, 0, 4096, 1);
+    assert_int_equal(node_truncate(rig->v, 1000, 0, NULL), 0);
+    failed_write(rig, 512, 488, 2, 0, 488);
+    assert_filled(rig->v, 512, 488, 1);
+    assert_int_equal(counts(rig).unverified_bytes, 488);
+    assert_quiet(rig);
+    rig_close(rig);
+}
+
 /* ---- discards ---- */
 
 TEST(discarded_data_may_be_anything_at_every_read)
@@ -479,6 +506,8 @@ int main(void)
         cmocka_unit_test(forgotten_old_contents_are_believed_and_counted),
         cmocka_unit_test(evicted_old_contents_are_believed_and_counted),
         cmocka_unit_test(one_sided_failure_leaves_the_sector_indeterminate),
+        cmocka_unit_test(growing_decides_nothing_about_a_short_last_sector),
+        cmocka_unit_test(a_sector_that_was_cut_is_no_longer_known),
         cmocka_unit_test(discarded_data_may_be_anything_at_every_read),
         cmocka_unit_test(discard_reaches_no_further_than_its_range),
         cmocka_unit_test(a_write_after_a_discard_counts),

@@ -73,9 +73,21 @@ static co_fn int settle(struct node *n, const struct req *r)
     return rc;
 }
 
+/* All of it was discarded: there is nothing to compare, and nothing to pin. */
+static bool read_discarded(struct verify *v, const struct req *r)
+{
+    uint64_t end = r->offset + r->bytes, until;
+
+    if (v->discard_stable || indet_at(&v->indet, r->offset, end, &until) != INDET_DISCARDED || until != end) {
+        return false;
+    }
+    v->counts.unverified_bytes += r->bytes;
+    return true;
+}
+
 static co_fn int finish_read(struct node *n, const struct req *r, int rc_test, int rc_raw, bool equal)
 {
-    const struct verify *v = n->state;
+    struct verify *v = n->state;
 
     if (UNLIKELY(rc_test != rc_raw)) {
         return return_mismatch(n, r, rc_test, rc_raw);
@@ -86,7 +98,7 @@ static co_fn int finish_read(struct node *n, const struct req *r, int rc_test, i
     if (LIKELY(equal && indet_clear(&v->indet, r->offset, r->offset + r->bytes))) {
         return 0;
     }
-    return settle(n, r);
+    return read_discarded(v, r) ? 0 : settle(n, r);
 }
 
 static co_fn int read_small(struct node *n, struct req *r)
@@ -336,12 +348,10 @@ static co_fn int do_flush(struct node *n, struct req *r)
 {
     struct verify *v = n->state;
     struct req test = *r, raw = *r;
-    int rc_test, rc_raw;
-
-    verify_look_for_reconnects(n);
     uint64_t seq = v->history.done_seq; /* what completed before the flush began is covered by it */
+    int rc_test, rc_raw;
     verify_both(v, &test, &raw, &rc_test, &rc_raw);
-    verify_look_for_reconnects(n);
+    verify_look_for_reconnects(n); /* what was lost before the flush is not covered */
     if (rc_test == 0 && rc_raw == 0) {
         if (!v->never_flushed) {
             v->history.flushed_seq = MAX(v->history.flushed_seq, seq);
@@ -353,36 +363,27 @@ static co_fn int do_flush(struct node *n, struct req *r)
     return rc_test == rc_raw ? rc_test : return_mismatch(n, r, rc_test, rc_raw);
 }
 
-static void note_past(struct verify *v, enum past_kind kind, uint64_t opno, uint64_t start, uint64_t end)
-{
-    if (start < end) {
-        uint64_t id = history_begin(&v->history, kind, opno, start, end - start);
-        history_done(&v->history, id, true, false, false, start, end - start);
-    }
-}
-
-/* Both sides have the size @to now, @from before: what the books say about the part between. The
- * sector in which the old or new end lies keeps a part of what it held, but under another hash. */
+/* Both sides have the size @to now, @from before: what the books say about the part between. A sector
+ * that was cut keeps its hash when it grows, as the history counts it as filled up with zeroes; when it
+ * is cut, nothing is known of its hash. @ok: what grew is zeroes; else it may be anything. */
 static void note_resize(struct node *n, const struct req *r, uint64_t from, uint64_t to, bool ok)
 {
     struct verify *v = n->state;
-    uint64_t cut = MIN(from, to), start = round_down(cut, SECTOR_SIZE), whole = round_up(cut, SECTOR_SIZE);
+    bool zeroes = ok && to > from;
+    uint64_t whole = round_up(MIN(from, to), SECTOR_SIZE);
+    uint64_t start = zeroes ? whole : round_down(MIN(from, to), SECTOR_SIZE);
     uint64_t end = round_up(MAX(from, to), SECTOR_SIZE);
 
-    if (from == to) {
-        return;
+    if (start < end) {
+        uint64_t id =
+            history_begin(&v->history, zeroes ? PAST_ZERO : PAST_DISCARD, r->opno, start, end - start);
+        history_done(&v->history, id, true, false, false, start, end - start);
     }
-    note_past(v, PAST_DISCARD, r->opno, start, whole);
-    note_past(v, ok && to > from ? PAST_ZERO : PAST_DISCARD, r->opno, whole, end);
-    if (!ok) {
+    if (ok) {
+        indet_remove(&v->indet, whole, end);
+    } else if (start < end) {
         indet_add(&v->indet, start, end, INDET_ANY);
-        return;
     }
-    uint64_t until;
-    if (start < whole && indet_at(&v->indet, start, whole, &until) != INDET_NONE) {
-        indet_add(&v->indet, start, whole, INDET_ANY);
-    }
-    indet_remove(&v->indet, whole, end);
 }
 
 static co_fn int do_truncate(struct node *n, struct req *r)
@@ -440,6 +441,7 @@ co_fn int verify_io(struct node *n, struct req *r)
             return rc;
         }
     }
+    verify_look_for_reconnects(n); /* soon: what is changed after a reconnect cannot be lost by it */
     if (UNLIKELY(r->flags & REQ_VMSTATE)) {
         return test_only(n, r); /* the reference is raw bytes: it has no such place */
     }
