@@ -86,10 +86,13 @@ TEST(failed_write_may_not_show_anything_else)
 {
     rig_open(rig, REPORT);
     fill(rig->v, 0, 4096, 1);
-    failed_write(rig, 0, 4096, 2, 0, 0);
+    failed_write(rig, 0, 4096, 2, 0, 4096);
     fill(rig->test, 2048, 512, 3);
     assert_int_equal(read_rc(rig->v, 0, 4096), 0);
     assert_said(rig, "contents mismatch in sector 4\n");
+    assert_said(rig, "512 bytes in 1 run");
+    assert_filled(rig->raw, 0, 2048, 1); /* the legal ones are pinned all the same */
+    assert_filled(rig->raw, 2560, 1536, 1);
     rig_close(rig);
 }
 
@@ -377,6 +380,44 @@ TEST(a_write_in_flight_during_a_reconnect_may_be_lost)
     rig_close(rig);
 }
 
+/* As before, but somebody else notices the reconnect while the write is still in flight. */
+static co_fn bool reconnect_seen_in_write(struct trick *t, struct node *n, struct req *r, int *ret_rc)
+{
+    if (r->op != REQ_WRITE) {
+        return false;
+    }
+    node_reconnected(n);
+    assert_int_equal(node_flush(rig_now->v), 0);
+    *ret_rc = 0;
+    return true;
+}
+
+TEST(a_write_answered_after_the_reconnect_was_seen_may_be_lost)
+{
+    rig_open(rig, REPORT);
+    fill(rig->v, 0, 512, 1);
+    assert_int_equal(node_flush(rig->v), 0);
+    rig->on_test.play = reconnect_seen_in_write;
+    fill(rig->v, 0, 512, 2);
+    rig->on_test.play = NULL;
+    assert_filled(rig->v, 0, 512, 1);
+    assert_quiet(rig);
+    rig_close(rig);
+}
+
+/* A reconnect is over for what is written after it. */
+TEST(a_write_after_the_reconnect_counts)
+{
+    rig_open(rig, REPORT);
+    fill(rig->v, 0, 512, 1);
+    node_reconnected(rig->test);
+    fill(rig->v, 0, 512, 2);
+    fill(rig->test, 0, 512, 1);
+    assert_int_equal(read_rc(rig->v, 0, 512), 0);
+    assert_int_equal(rig->g.mismatches, 1);
+    rig_close(rig);
+}
+
 TEST(a_reconnect_elsewhere_changes_nothing)
 {
     struct node *other = NULL;
@@ -518,6 +559,8 @@ int main(void)
         cmocka_unit_test(reconnect_may_not_lose_a_fua_write),
         cmocka_unit_test(a_flush_after_the_loss_does_not_bring_it_back),
         cmocka_unit_test(a_write_in_flight_during_a_reconnect_may_be_lost),
+        cmocka_unit_test(a_write_answered_after_the_reconnect_was_seen_may_be_lost),
+        cmocka_unit_test(a_write_after_the_reconnect_counts),
         cmocka_unit_test(a_reconnect_elsewhere_changes_nothing),
         cmocka_unit_test(failed_flush_may_lose_what_it_should_have_saved),
         cmocka_unit_test(unflushed_writes_that_the_history_forgot_may_be_lost),
