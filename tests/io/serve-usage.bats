@@ -86,3 +86,9 @@ refused() { # SENTENCE ARG...
         contains "$out" "--$o"
     done
 }
+
+@test "the manual page and --help name the same options" {
+    expect 0 blkproof serve --help
+    equal "$(grep -oE -- '--[a-z]+(-[a-z]+)*' <<<"$out" | sort -u | grep -v '^--help$\|^--version$')" \
+        "$(grep -E '^\*-' "$TOP/docs/blkproof-serve.1.scd" | grep -oE -- '--[a-z]+(-[a-z]+)*' | sort -u | grep -v '^--help$\|^--version$')"
+}
