@@ -138,6 +138,7 @@ int main(int argc, char **argv)
     int status = EXIT_USAGE;
 
     signal(SIGPIPE, SIG_IGN); /* a client or reader that goes away is an errno, not our end */
+    signal(SIGXFSZ, SIG_IGN); /* so is a file that grows past ulimit -f */
     const char *program = argc > 0 ? base_name(argv[0]) : "blkproof";
     for (size_t i = 0; i < ARRAY_SIZE(standins); i++) {
         if (strcmp(standins[i].program, program) == 0) {

@@ -238,12 +238,11 @@ static co_fn int convert(struct convert *v)
     if (r < 0 || (r = open_sources(v)) < 0) {
         return r;
     }
-    r = v->img->a.no_create ? open_existing_target(v) : make_target(v);
-    if (r < 0) {
-        return r;
-    }
     img_progress_start(&v->progress, v->img->a.progress && !v->img->a.quiet, v->total_bytes, 1);
-    r = copy_all(v);
+    r = v->img->a.no_create ? open_existing_target(v) : make_target(v);
+    if (r == 0) {
+        r = copy_all(v);
+    }
     if (r == 0) {
         r = img_target_commit(&v->target, &err);
         if (r < 0) {
