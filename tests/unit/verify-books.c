@@ -181,7 +181,7 @@ static void judgement_follows_the_model(void **state)
     struct rng rng;
 
     rng_init(&rng, seed);
-    assert_int_equal(history_init(&h, 1024, 8192, SECTORS * SECTOR_SIZE), 0);
+    assert_int_equal(history_prepare(&h, 1024, 8192, SECTORS * SECTOR_SIZE), 0);
     for (unsigned i = 0; i < SECTORS; i++) {
         m[i].may[0] = true; /* nothing is known of what was there before */
     }
@@ -205,7 +205,7 @@ static void a_short_memory_raises_no_false_alarm(void **state)
     struct rng rng;
 
     rng_init(&rng, seed);
-    assert_int_equal(history_init(&h, 16, 32, SECTORS * SECTOR_SIZE), 0);
+    assert_int_equal(history_prepare(&h, 16, 32, SECTORS * SECTOR_SIZE), 0);
     for (unsigned i = 0; i < SECTORS; i++) {
         m[i].may[0] = true;
     }
@@ -241,7 +241,7 @@ static void hashing_does_not_depend_on_the_scatter_list(void **state)
 
     rng_init(&rng, seed);
     rng_fill(&rng, data, sizeof(data));
-    assert_int_equal(history_init(&h, 16, 1024, MiB), 0);
+    assert_int_equal(history_prepare(&h, 16, 1024, MiB), 0);
     for (unsigned round = 0; round < 200; round++) {
         struct iovec iov[64];
         int niov = 0;
@@ -254,7 +254,7 @@ static void hashing_does_not_depend_on_the_scatter_list(void **state)
         history_hash(&h, id, iov, niov);
         for (unsigned s = 0; s < 5; s++) {
             uint64_t hash;
-            assert_true(history_hash_of(&h, history_get(&h, id), 3 + s, &hash));
+            assert_true(history_hash_of(&h, history_entry(&h, id), 3 + s, &hash));
             size_t n = MIN((size_t)SECTOR_SIZE, sizeof(data) - s * SECTOR_SIZE);
             assert_true(hash == history_hash_sector(data + (size_t)s * SECTOR_SIZE, n));
         }

@@ -58,7 +58,7 @@ static bool covers(const struct past *p, uint64_t offset)
 static bool find_before(const struct history *h, uint64_t id, uint64_t offset, uint64_t *ret_id)
 {
     for (; id > history_first(h); id--) {
-        if (covers(history_get(h, id - 1), offset)) {
+        if (covers(history_entry(h, id - 1), offset)) {
             *ret_id = id - 1;
             return true;
         }
@@ -74,7 +74,7 @@ static const char *past_word(const struct past *p)
 
 static ull past_opno(const struct scene *s, uint64_t id)
 {
-    const struct past *p = history_get(&s->v->history, id);
+    const struct past *p = history_entry(&s->v->history, id);
     return p ? p->opno : 0;
 }
 
@@ -90,7 +90,7 @@ static enum age held_before(const struct scene *s, uint64_t id, uint64_t offset,
     bool any = false;
 
     while (find_before(h, id, offset, &id)) {
-        if (history_hash_of(h, history_get(h, id), offset / SECTOR_SIZE, &known)) {
+        if (history_hash_of(h, history_entry(h, id), offset / SECTOR_SIZE, &known)) {
             any = true;
             if (known == hash) {
                 *ret_since = id;
@@ -111,7 +111,7 @@ static co_fn bool suspect_stale(struct scene *s, enum cause *ret_cause, char *te
     *ret_cause = s->right_again ? CAUSE_STALE_READ : CAUSE_LOST_WRITE;
     snprintf(text, size,
              "sector %llu holds what it held before operation %llu (%s): the data of operation %llu",
-             (ull)s->sector, past_opno(s, s->last), past_word(history_get(&s->v->history, s->last)),
+             (ull)s->sector, past_opno(s, s->last), past_word(history_entry(&s->v->history, s->last)),
              past_opno(s, since));
     return true;
 }
@@ -126,7 +126,7 @@ static co_fn bool suspect_stale_zero(struct scene *s, enum cause *ret_cause, cha
     }
     *ret_cause = s->right_again ? CAUSE_STALE_READ : CAUSE_LOST_WRITE;
     snprintf(text, size, "possible, if sector %llu was zero before operation %llu (%s), the first known one",
-             (ull)s->sector, past_opno(s, s->last), past_word(history_get(&s->v->history, s->last)));
+             (ull)s->sector, past_opno(s, s->last), past_word(history_entry(&s->v->history, s->last)));
     return true;
 }
 
@@ -155,7 +155,7 @@ static void sort_sectors(const struct scene *s, uint64_t start, uint64_t bytes, 
 
 static co_fn bool suspect_torn(struct scene *s, enum cause *ret_cause, char *text, size_t size)
 {
-    const struct past *p = s->has_last ? history_get(&s->v->history, s->last) : NULL;
+    const struct past *p = s->has_last ? history_entry(&s->v->history, s->last) : NULL;
 
     if (!p || p->bytes <= SECTOR_SIZE || (p->kind != PAST_WRITE && p->kind != PAST_ZERO)) {
         return false;
@@ -191,7 +191,7 @@ static co_fn bool suspect_neighbour(struct scene *s, enum cause *ret_cause, char
     uint64_t run_end = s->offset + s->run_bytes;
 
     for (uint64_t id = history_end(h); s->zero && id > oldest; id--) {
-        const struct past *p = history_get(h, id - 1);
+        const struct past *p = history_entry(h, id - 1);
         uint64_t end = p->offset + p->bytes;
         bool before = end <= s->offset && s->offset - end <= NEIGHBOUR_BYTES;
         bool after = p->offset >= run_end && p->offset - run_end <= NEIGHBOUR_BYTES;
@@ -256,7 +256,7 @@ static co_fn bool suspect_misdirected(struct scene *s, enum cause *ret_cause, ch
         }
     }
     for (uint64_t id = history_end(h); id > history_first(h); id--) {
-        const struct past *p = history_get(h, id - 1);
+        const struct past *p = history_entry(h, id - 1);
         uint64_t first = p->offset / SECTOR_SIZE, end = div_up(p->offset + p->bytes, SECTOR_SIZE);
         if (p->kind != PAST_WRITE || !history_hash_of(h, p, first, &hash)) {
             continue;

@@ -22,7 +22,7 @@ uint64_t history_hash_sector(const void *data, size_t bytes)
     return XXH3_64bits(data, SECTOR_SIZE);
 }
 
-int history_init(struct history *h, uint64_t ops_max, uint64_t hashes_max, uint64_t size)
+int history_prepare(struct history *h, uint64_t ops_max, uint64_t hashes_max, uint64_t size)
 {
     static const uint8_t zeroes[SECTOR_SIZE];
 
@@ -58,7 +58,7 @@ static struct past *entry(const struct history *h, uint64_t id)
     return id < h->ops_head && id >= history_first(h) ? &h->ops[id & (h->ops_max - 1)] : NULL;
 }
 
-const struct past *history_get(const struct history *h, uint64_t id)
+const struct past *history_entry(const struct history *h, uint64_t id)
 {
     return entry(h, id);
 }

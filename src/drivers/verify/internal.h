@@ -55,8 +55,8 @@ struct history {
     uint64_t zero_hash;
 };
 
-/* @ops_max and @hashes_max: powers of two. -ENOMEM. */
-int history_init(struct history *h, uint64_t ops_max, uint64_t hashes_max, uint64_t size);
+/* @ops_max and @hashes_max: powers of two. -ENOMEM. (history_init and history_get are libedit's.) */
+int history_prepare(struct history *h, uint64_t ops_max, uint64_t hashes_max, uint64_t size);
 void history_finish(struct history *h);
 
 /* Note an operation that is about to be made; it gets an id. One at a time per sector: the order of
@@ -69,7 +69,7 @@ void history_done(struct history *h, uint64_t id, bool ok, bool durable, bool ma
                   uint64_t bytes);
 
 /* The entry, or NULL if it is gone. */
-const struct past *history_get(const struct history *h, uint64_t id);
+const struct past *history_entry(const struct history *h, uint64_t id);
 /* Ids from history_first to history_end - 1 exist. */
 uint64_t history_first(const struct history *h);
 static inline uint64_t history_end(const struct history *h)

@@ -148,7 +148,7 @@ static unsigned each_past(const struct history *h, uint64_t offset, uint64_t byt
     unsigned told = 0;
 
     for (uint64_t id = history_end(h); id > history_first(h) && told < PAST_TOLD; id--) {
-        const struct past *p = history_get(h, id - 1);
+        const struct past *p = history_entry(h, id - 1);
         if (ranges_overlap(p->offset, p->bytes, offset, bytes)) {
             tell(opaque, p);
             told++;

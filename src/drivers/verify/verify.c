@@ -335,7 +335,7 @@ static co_fn int verify_open(struct node *n, struct err *err)
     set_limits(n);
     v->history_ops = next_pow2(v->history_ops);
     v->history_hashes = next_pow2(v->history_hashes);
-    if (history_init(&v->history, v->history_ops, v->history_hashes, n->size) < 0 ||
+    if (history_prepare(&v->history, v->history_ops, v->history_hashes, n->size) < 0 ||
         indet_init(&v->indet, (uint32_t)v->indeterminate_max) < 0) {
         return err_set(err, -ENOMEM, "blkverify: no memory for the history");
     }
