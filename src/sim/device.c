@@ -13,6 +13,7 @@
  */
 #include "base/iov.h"
 #include "block/driver.h"
+#include "sim/lossy.h"
 
 #define OLD_MAX    16         /* overwritten contents kept for stale-read */
 #define FICKLE_MAX (1 * GiB)  /* discard=fickle forgets in the first part of a device only */
@@ -49,6 +50,7 @@ struct device {
     int op; /* of wrong-return; the values of enum req_op */
     uint64_t error_ppm, error_seed, error_from;
     uint64_t latency_ns;
+    uint64_t restart_ppm;
     int discard;
     uint64_t align, mem_align, max_transfer, max_zero, max_discard, zero_align, discard_align;
     bool fua, no_fallback, unmap, serialise;
@@ -56,7 +58,8 @@ struct device {
     uint64_t fit; /* requests so far that the defect could hit */
     struct old old[OLD_MAX];
     unsigned next_old;
-    uint8_t *fickle; /* a bit for each sector that a discard made indeterminate */
+    struct lossy lossy; /* restart-ppm */
+    uint8_t *fickle;    /* a bit for each sector that a discard made indeterminate */
 };
 
 #define AT(member) offsetof(struct device, member)
@@ -119,6 +122,12 @@ static const struct option device_options[] = {
      .offset = AT(error_from),
      .def = "0",
      .help = "legal errors: only operation numbers from this one on"},
+    {.name = "restart-ppm",
+     .type = OPT_UINT,
+     .offset = AT(restart_ppm),
+     .def = "0",
+     .max = 1000000,
+     .help = "chance per million requests that it restarts: what was not flushed may be lost"},
     {.name = "latency",
      .type = OPT_NS,
      .offset = AT(latency_ns),
@@ -208,6 +217,9 @@ static co_fn int device_open(struct node *n, struct err *err)
     if (d->discard == 1 && !(d->fickle = calloc(1, FICKLE_MAX / SECTOR_SIZE / 8))) {
         return err_set(err, -ENOMEM, "sim-device: no memory");
     }
+    if (d->restart_ppm > 0 && lossy_init(&d->lossy) < 0) {
+        return err_set(err, -ENOMEM, "sim-device: no memory");
+    }
     struct limits *l = &n->limits;
     l->align = MAX(l->align, (uint32_t)d->align);
     l->mem_align = MAX(l->mem_align, (uint32_t)d->mem_align);
@@ -228,6 +240,7 @@ static co_fn void device_close(struct node *n)
     for (unsigned i = 0; i < OLD_MAX; i++) {
         free(d->old[i].data);
     }
+    lossy_finish(&d->lossy);
     free(d->fickle);
 }
 
@@ -546,13 +559,46 @@ static co_fn int defective_io(struct node *n, struct req *r)
     return legal_io(n, r);
 }
 
+/* ---- restarts ---- */
+
+static co_fn void maybe_restart(struct node *n, const struct req *r)
+{
+    struct device *d = n->state;
+
+    if (d->restart_ppm > 0 && rng_chance_ppm(loop_rng(), (uint32_t)d->restart_ppm)) {
+        lossy_restart(&d->lossy, node_below(n));
+        node_reconnected(n);
+    }
+    if (d->restart_ppm > 0 && (r->op == REQ_WRITE || r->op == REQ_ZERO || r->op == REQ_DISCARD)) {
+        lossy_before_change(&d->lossy, node_below(n), r->offset, r->bytes);
+    }
+}
+
+static void note_durable(struct device *d, const struct req *r)
+{
+    if (d->restart_ppm == 0) {
+        return;
+    }
+    if (r->op == REQ_FLUSH) {
+        lossy_durable(&d->lossy, 0, UINT64_MAX);
+    } else if (r->op == REQ_TRUNCATE) { /* sizes are, and the sector where one ends */
+        lossy_durable(&d->lossy, r->offset, UINT64_MAX);
+    } else if (r->flags & REQ_FUA) {
+        lossy_durable(&d->lossy, r->offset, r->bytes);
+    }
+}
+
 static co_fn int device_io(struct node *n, struct req *r)
 {
     struct device *d = n->state;
 
     assert_limits(n, r);
     dawdle(d);
+    maybe_restart(n, r);
     int ret = fails_legally(d, r) ? fail_legally(n, r) : defective_io(n, r);
+    if (ret == 0) {
+        note_durable(d, r);
+    }
     dawdle(d);
     return ret;
 }

@@ -29,7 +29,8 @@ static uint64_t pow2(struct client *c, unsigned from, unsigned to)
 
 /* Options of one of the two devices, of random limits. Only the unit of discard is common: a discard
  * that one side leaves out cannot fail there. */
-static void device_options(struct client *c, char *text, size_t size, uint64_t discard_align, bool fickle)
+static void device_options(struct client *c, char *text, size_t size, uint64_t discard_align, bool fickle,
+                           uint64_t restart_ppm)
 {
     uint64_t align = pow2(c, 0, 12);
     /* Whole sectors: a device may tear requests, not sectors. */
@@ -38,12 +39,14 @@ static void device_options(struct client *c, char *text, size_t size, uint64_t d
     snprintf(text, size,
              "\"driver\":\"sim-device\",\"align\":%llu,\"max-transfer\":%llu,\"zero-align\":%llu,"
              "\"discard-align\":%llu,\"fua\":\"%s\",\"no-fallback\":\"%s\",\"discard-reads\":\"%s\","
-             "\"latency\":\"%lluus\",\"error-ppm\":%llu,\"error-seed\":%llu,\"error-from\":%llu",
+             "\"latency\":\"%lluus\",\"error-ppm\":%llu,\"error-seed\":%llu,\"error-from\":%llu,\"restart-"
+             "ppm\":%llu",
              (unsigned long long)align, (unsigned long long)max,
              (unsigned long long)(align << client_below(c, 3)), (unsigned long long)discard_align,
              client_below(c, 2) ? "on" : "off", client_below(c, 2) ? "on" : "off", fickle ? "fickle" : "pass",
              (unsigned long long)(10 * client_below(c, 10)), (unsigned long long)(world_seed % 3 * 5000),
-             (unsigned long long)(world_seed & 0xffff), (unsigned long long)CLIENT_OPNO);
+             (unsigned long long)(world_seed & 0xffff), (unsigned long long)CLIENT_OPNO,
+             (unsigned long long)restart_ppm);
 }
 
 static co_fn void open_pair(struct soak *s)
@@ -51,8 +54,9 @@ static co_fn void open_pair(struct soak *s)
     char test[1024], raw[1024];
     uint64_t size = round_up(1 + client_below(&s->c, DEVICE_BYTES_MAX), 512);
     uint64_t discard_align = pow2(&s->c, 12, 14);
-    device_options(&s->c, test, sizeof(test), discard_align, client_below(&s->c, 2));
-    device_options(&s->c, raw, sizeof(raw), discard_align, false);
+    device_options(&s->c, test, sizeof(test), discard_align, client_below(&s->c, 2),
+                   getenv("SOAK_RESTARTS") ? client_below(&s->c, 2) * 1000 : 0);
+    device_options(&s->c, raw, sizeof(raw), discard_align, false, 0);
     WORLD_OPEN(
         &s->w,
         "{\"driver\":\"blkverify\",\"on-mismatch\":\"report\",\"history\":%llu,\"history-sectors\":%llu,"
