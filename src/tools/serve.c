@@ -53,6 +53,7 @@ struct serve {
     int signal_fd;
     bool watching;  /* the coroutine that waits for signals is alive */
     bool releasing; /* so is release_held */
+    bool scrubbing; /* so is scrub_now */
     bool finished;  /* both shall end */
     char *private_dir;
     char *private_address;
@@ -431,6 +432,27 @@ static void on_stop(struct graph *g, struct node *n)
     wind_down(container_of(g, struct serve, graph));
 }
 
+static void release_all(struct serve *s);
+static void scrub_now(void *arg);
+
+/* SIGUSR1 and SIGUSR2 ask for something, the others for the end. */
+static void take_signal(struct serve *s, int signal)
+{
+    if (signal == SIGUSR1) {
+        release_all(s);
+    } else if (signal == SIGUSR2) {
+        if (!s->scrubbing && !s->end) {
+            s->scrubbing = co_start_later(scrub_now, s) == 0;
+        }
+    } else {
+        s->signal = signal;
+        if (s->child_alive) {
+            kill(s->child, signal);
+        }
+        wind_down(s);
+    }
+}
+
 static void watch_signals(void *arg)
 {
     struct serve *s = arg;
@@ -438,11 +460,7 @@ static void watch_signals(void *arg)
 
     while (fd_poll(s->signal_fd, POLLIN, UINT64_MAX) > 0) {
         if (read(s->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
-            s->signal = (int)info.ssi_signo;
-            if (s->child_alive) {
-                kill(s->child, s->signal);
-            }
-            wind_down(s);
+            take_signal(s, (int)info.ssi_signo);
         }
     }
     s->watching = false;
@@ -703,30 +721,66 @@ static bool show_progress(void *opaque, uint64_t done, uint64_t total)
         printf("    (%.2f/100%%)\r", total ? 100.0 * (double)done / (double)total : 100.0);
         fflush(stdout);
     }
-    return !s->signal; /* a signal that comes now ends the scrub */
+    return !s->signal && !(s->scrubbing && s->end); /* a signal that comes now ends the scrub */
+}
+
+/* Returns what verify_scrub does, having said what went wrong. */
+static int scrub_one(struct serve *s, struct node *n, struct verify_scrub_result *ret_result)
+{
+    uint64_t before = s->graph.mismatches;
+    int rc = verify_scrub(n, show_progress, s, ret_result);
+
+    if (s->progress) {
+        putchar('\n');
+    }
+    if (rc == -ECANCELED) {
+        tool_error(s->tool, "the scrub of '%s' was interrupted", node_filename(n));
+    } else if (rc < 0 && s->graph.mismatches == before) {
+        tool_error(s->tool, "scrub '%s': %s", node_filename(n), err_name(rc));
+    }
+    return rc;
 }
 
 static void scrub_all(struct serve *s)
 {
     struct verifiers v = all_verifiers(s);
+    int rc = 0;
 
     s->signal = 0; /* the one that ended the server has done its work */
-    for (unsigned i = 0; i < v.count; i++) {
+    for (unsigned i = 0; i < v.count && rc != -ECANCELED; i++) {
         struct verify_scrub_result result = {0};
-        uint64_t before = s->graph.mismatches;
-        int rc = verify_scrub(v.nodes[i], show_progress, s, &result);
-        if (s->progress) {
-            putchar('\n');
-        }
-        if (rc == -ECANCELED) {
-            tool_error(s->tool, "the scrub of '%s' was interrupted", node_filename(v.nodes[i]));
-            s->failed = true;
-            return;
-        }
-        if (rc < 0 && s->graph.mismatches == before) {
-            tool_error(s->tool, "scrub '%s': %s", node_filename(v.nodes[i]), err_name(rc));
-        }
+        rc = scrub_one(s, v.nodes[i], &result);
         s->failed |= rc < 0;
+    }
+}
+
+/* On demand, while clients go on. The images stay open until it has ended: see finish. */
+static void scrub_now(void *arg)
+{
+    struct serve *s = arg;
+    struct verifiers v = all_verifiers(s);
+    int rc = 0;
+
+    for (unsigned i = 0; i < v.count && rc != -ECANCELED; i++) {
+        struct verify_scrub_result result = {0};
+        rc = scrub_one(s, v.nodes[i], &result);
+        if (rc != -ECANCELED && !s->quiet) {
+            tool_error(s->tool,
+                       "scrub of '%s': %llu bytes compared, %llu in holes of both sides, %llu mismatches",
+                       node_filename(v.nodes[i]), (unsigned long long)result.compared_bytes,
+                       (unsigned long long)result.skipped_bytes, (unsigned long long)result.mismatches);
+        }
+    }
+    s->scrubbing = false;
+    co_queue_wake_all(&s->changed);
+}
+
+static void release_all(struct serve *s)
+{
+    struct verifiers v = all_verifiers(s);
+
+    for (unsigned i = 0; i < v.count; i++) {
+        verify_release(v.nodes[i]);
     }
 }
 
@@ -735,12 +789,9 @@ static void scrub_all(struct serve *s)
 static void release_held(void *arg)
 {
     struct serve *s = arg;
-    struct verifiers v = all_verifiers(s);
 
-    while (v.count > 0 && !s->finished) {
-        for (unsigned i = 0; i < v.count; i++) {
-            verify_release(v.nodes[i]);
-        }
+    while (all_verifiers(s).count > 0 && !s->finished) {
+        release_all(s);
         co_sleep_ns(RELEASE_EVERY_NS);
     }
     s->releasing = false;
@@ -775,6 +826,9 @@ static void finish(struct serve *s)
         nbd_server_wait(s->server);
     }
     wait_for_child(s);
+    while (s->scrubbing) {
+        co_queue_wait(&s->changed);
+    }
     flush_all(s);
     if (s->scrub && !s->failed) {
         scrub_all(s);
@@ -822,6 +876,8 @@ static int run(struct serve *s)
     sigemptyset(&mask);
     sigaddset(&mask, SIGTERM);
     sigaddset(&mask, SIGINT);
+    sigaddset(&mask, SIGUSR1);
+    sigaddset(&mask, SIGUSR2);
     sigprocmask(SIG_BLOCK, &mask, &s->old_mask);
     AUTO_CLOSE int fd = signalfd(-1, &mask, SFD_NONBLOCK | SFD_CLOEXEC);
     if (fd < 0) {

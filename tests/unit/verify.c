@@ -85,6 +85,8 @@ TEST(stop_ends_all_io)
     char c = 0;
     assert_int_equal(node_write(rig->v, 8192, &c, 1, 0), -EIO);
     assert_int_equal(rig->on_test.calls[REQ_WRITE], writes);
+    assert_int_equal(node_flush(rig->v), 0); /* what was acknowledged before is to be on both sides */
+    assert_int_equal(rig->on_test.calls[REQ_FLUSH], 1);
     assert_int_equal(rig->stops, 1);
     rig_close(rig);
 }

@@ -416,12 +416,13 @@ static co_fn int do_truncate(struct node *n, struct req *r)
 /* ---- the entry ---- */
 
 /* Held by on-mismatch=pause, or ended by on-mismatch=stop. */
-static co_fn int wait_while_held(struct verify *v)
+static co_fn int wait_while_held(struct verify *v, const struct req *r)
 {
     while (v->paused && !v->stopped) {
         co_queue_wait(&v->held);
     }
-    return v->stopped ? -EIO : 0;
+    /* a flush changes nothing, and what was acknowledged before is to be on both sides */
+    return v->stopped && r->op != REQ_FLUSH ? -EIO : 0;
 }
 
 static co_fn int test_only(struct node *n, struct req *r)
@@ -436,7 +437,7 @@ co_fn int verify_io(struct node *n, struct req *r)
     struct verify *v = n->state;
 
     if (UNLIKELY(v->paused || v->stopped)) {
-        int rc = wait_while_held(v);
+        int rc = wait_while_held(v, r);
         if (rc < 0) {
             return rc;
         }
