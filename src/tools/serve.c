@@ -21,6 +21,7 @@
 #define EXIT_USAGE    2
 #define VERIFIERS_MAX 256 /* nodes that --report and --scrub act on: far more than one disk has */
 
+#define SPIN_MAX_NS      NS_PER_MS /* longer, and nothing else on the loop would be noticed in time */
 #define RELEASE_EVERY_NS (10 * NS_PER_MS)
 
 struct image {
@@ -78,6 +79,7 @@ enum {
     OPT_TLS_PSK,
     OPT_TLS_VERIFY_PEER,
     OPT_HANDSHAKE_TIMEOUT,
+    OPT_SPIN,
     OPT_RUN,
     OPT_DISCARD,
     OPT_REPORT,
@@ -100,6 +102,7 @@ static const struct option long_options[] = {
     {"description", required_argument, NULL, OPT_DESCRIPTION},
     {"max-clients", required_argument, NULL, OPT_MAX_CLIENTS},
     {"handshake-timeout", required_argument, NULL, OPT_HANDSHAKE_TIMEOUT},
+    {"spin", required_argument, NULL, OPT_SPIN},
     {"tls", required_argument, NULL, OPT_TLS},
     {"tls-certificates", required_argument, NULL, OPT_TLS_CERTIFICATES},
     {"tls-psk", required_argument, NULL, OPT_TLS_PSK},
@@ -140,6 +143,8 @@ static void print_help(void)
            "      --max-clients=N  clients at once; more have to wait (default 100)\n"
            "      --handshake-timeout=TIME  until a client must have chosen an export (default\n"
            "                       10s; 0: no limit)\n"
+           "      --spin=TIME      look for the only client's next request for so long before\n"
+           "                       sleeping, say 20us (default 0)\n"
            "      --description=TEXT        told to clients that ask for one\n"
            "      --tls=MODE       off (default), on (offered) or require\n"
            "      --tls-certificates=DIR    server-cert.pem, server-key.pem, ca-cert.pem\n"
@@ -240,6 +245,14 @@ static int parse_timeout(struct serve *s, const char *text)
     return 0;
 }
 
+static int parse_spin(struct serve *s, const char *text)
+{
+    if (duration_parse(text, &s->config.spin_ns) < 0 || s->config.spin_ns > SPIN_MAX_NS) {
+        return usage(s, "--spin=%s: expected a time up to 1ms, like 20us", text);
+    }
+    return 0;
+}
+
 static int parse_modes(struct serve *s, int opt, const char *word)
 {
     unsigned flags = 0;
@@ -314,6 +327,8 @@ static int parse_option(struct serve *s, struct context *ctx, int opt, const cha
         return parse_clients(s, arg);
     case OPT_HANDSHAKE_TIMEOUT:
         return parse_timeout(s, arg);
+    case OPT_SPIN:
+        return parse_spin(s, arg);
     case OPT_DESCRIPTION:
         s->description = arg;
         return 0;

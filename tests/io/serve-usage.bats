@@ -32,6 +32,7 @@ refused() { # SENTENCE ARG...
     wrong "--max-clients=0: expected a number from 1 to 65536" --max-clients=0 disk.img
     wrong "--max-clients=many: expected a number from 1 to 65536" --max-clients=many disk.img
     wrong "--handshake-timeout=soon: expected a time like 10s or 500ms" --handshake-timeout=soon disk.img
+    wrong "--spin=1s: expected a time up to 1ms, like 20us" --spin=1s disk.img
     wrong "--cache=x: expected writeback, writethrough, none, directsync or unsafe" -t x disk.img
     wrong "--discard=x: expected unmap or ignore" --discard=x disk.img
     wrong "--tls=x: expected off, on or require" --tls=x disk.img
@@ -81,7 +82,7 @@ refused() { # SENTENCE ARG...
 
 @test "--help names every option" {
     expect 0 blkproof serve --help
-    for o in nbd export format image-opts read-only cache discard description max-clients handshake-timeout tls \
+    for o in nbd export format image-opts read-only cache discard description max-clients handshake-timeout spin tls \
         tls-certificates tls-psk tls-verify-peer run once report scrub progress pid-file json quiet engine seed help version; do
         contains "$out" "--$o"
     done

@@ -11,6 +11,8 @@
 
 #include "base/iov.h"
 
+#define SPINS_MAX 100000u /* also where the clock stands still meanwhile */
+
 /* ---- life ---- */
 
 static void handshake_too_slow(struct timer *t)
@@ -153,6 +155,24 @@ static ssize_t recv_wait(struct nbd_conn *c, void *buf, size_t len)
     }
 }
 
+/* With --spin: being woken costs more than looking for a moment, when there is nothing else to do. */
+static ssize_t spin(struct nbd_conn *c, void *buf, size_t len)
+{
+    const struct nbd_server *s = c->server;
+
+    if (s->config.spin_ns == 0 || s->nconns != 1 || c->in_flight > 0) {
+        return -EAGAIN;
+    }
+    uint64_t end = loop_clock_ns() + s->config.spin_ns;
+    for (unsigned i = 0; i < SPINS_MAX && loop_clock_ns() < end; i++) {
+        ssize_t n = recv_now(c, buf, len);
+        if (n != -EAGAIN) {
+            return n;
+        }
+    }
+    return -EAGAIN;
+}
+
 /* At least one byte into @buf. Ends when the client, the connection or the server does. */
 static ssize_t receive(struct nbd_conn *c, void *buf, size_t len)
 {
@@ -166,10 +186,14 @@ static ssize_t receive(struct nbd_conn *c, void *buf, size_t len)
     if (c->stopping || c->dead) {
         return -ESHUTDOWN;
     }
-    ssize_t n = recv_now(c, buf, len);
+    /* A client that waits for each reply has not sent the next request yet. */
+    c->lone = c->lone && c->batch == 1;
+    c->batch = 0;
+    ssize_t n = c->lone ? spin(c, buf, len) : recv_now(c, buf, len);
     c->turns++;
     if (n == -EAGAIN) {
         c->turns = 0;
+        c->lone = true;
         c->reader_active = false;
         n = recv_wait(c, buf, len);
         c->reader_active = true;

@@ -81,6 +81,8 @@ struct nbd_conn {
     size_t recv_max;    /* how much the next recv asks for */
     bool reader_active; /* running: it will send the queue itself */
     unsigned turns;     /* receives in a row that did not have to wait */
+    unsigned batch;     /* requests taken since the last receive */
+    bool lone;          /* they come one at a time */
 
     /* requests */
     struct list free_ops;

@@ -39,6 +39,7 @@ enum nbd_tls_mode {
 struct nbd_server_config {
     unsigned max_clients;          /* at once; 0: NBD_CLIENTS_DEFAULT. More of them wait to be accepted. */
     uint64_t handshake_timeout_ns; /* UINT64_MAX: none */
+    uint64_t spin_ns; /* look for the only client's next request for so long before sleeping; 0: do not */
     enum nbd_tls_mode tls;
     const char *tls_certificates; /* directory: server-cert.pem, server-key.pem, ca-cert.pem */
     const char *tls_psk;          /* file of NAME:HEXKEY lines, as psktool writes */

@@ -405,6 +405,7 @@ static int take_request(struct nbd_conn *c)
         return -EPROTO;
     }
     c->head += NBD_BYTES_request;
+    c->batch++;
     if (q.type == NBD_CMD_DISC) {
         return -ESHUTDOWN;
     }
