@@ -219,6 +219,32 @@ TEST(a_sector_that_was_cut_is_no_longer_known)
     rig_close(rig);
 }
 
+/* A zero without fallback that stops at what the device cannot do has been done in part. */
+static co_fn bool zero_half(struct trick *t, struct node *n, struct req *r, int *ret_rc)
+{
+    if (r->op != REQ_ZERO) {
+        return false;
+    }
+    struct req half = *r;
+    half.bytes /= 2;
+    t->below->io(n, &half);
+    *ret_rc = -ENOTSUP;
+    return true;
+}
+
+TEST(an_unsupported_zero_may_be_done_in_part)
+{
+    rig_open(rig, "");
+    fill(rig->v, 0, 8192, 5);
+    rig->on_test.play = zero_half;
+    assert_int_equal(node_zero(rig->v, 0, 8192, REQ_NO_FALLBACK), -ENOTSUP);
+    rig->on_test.play = NULL;
+    assert_filled(rig->v, 0, 4096, 0);
+    assert_filled(rig->v, 4096, 4096, 5);
+    assert_quiet(rig);
+    rig_close(rig);
+}
+
 /* ---- discards ---- */
 
 TEST(discarded_data_may_be_anything_at_every_read)
@@ -323,6 +349,22 @@ TEST(reconnect_may_not_lose_what_was_flushed)
     assert_int_equal(read_rc(rig->v, 0, 512), 0);
     assert_int_equal(rig->g.mismatches, 1);
     assert_said(rig, "diagnosis: lost write");
+    rig_close(rig);
+}
+
+/* With cache.no-flush below, a flush makes nothing durable. */
+TEST(ignored_flushes_save_nothing)
+{
+    struct err err = {0};
+
+    assert_int_equal(rig_try(rig, "\"cache.no-flush\":true", 4096, 4096, &err), 0);
+    fill(rig->v, 0, 512, 1);
+    fill(rig->v, 0, 512, 2);
+    assert_int_equal(node_flush(rig->v), 0);
+    node_reconnected(rig->test);
+    fill(rig->test, 0, 512, 1);
+    assert_filled(rig->v, 0, 512, 1);
+    assert_quiet(rig);
     rig_close(rig);
 }
 
@@ -549,6 +591,7 @@ int main(void)
         cmocka_unit_test(one_sided_failure_leaves_the_sector_indeterminate),
         cmocka_unit_test(growing_decides_nothing_about_a_short_last_sector),
         cmocka_unit_test(a_sector_that_was_cut_is_no_longer_known),
+        cmocka_unit_test(an_unsupported_zero_may_be_done_in_part),
         cmocka_unit_test(discarded_data_may_be_anything_at_every_read),
         cmocka_unit_test(discard_reaches_no_further_than_its_range),
         cmocka_unit_test(a_write_after_a_discard_counts),
@@ -556,6 +599,7 @@ int main(void)
         cmocka_unit_test(reconnect_may_lose_what_was_not_flushed),
         cmocka_unit_test(reconnect_may_go_back_to_what_was_flushed_and_no_further),
         cmocka_unit_test(reconnect_may_not_lose_what_was_flushed),
+        cmocka_unit_test(ignored_flushes_save_nothing),
         cmocka_unit_test(reconnect_may_not_lose_a_fua_write),
         cmocka_unit_test(a_flush_after_the_loss_does_not_bring_it_back),
         cmocka_unit_test(a_write_in_flight_during_a_reconnect_may_be_lost),

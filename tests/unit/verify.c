@@ -243,6 +243,35 @@ TEST(zero_that_the_reference_cannot_do_is_no_mismatch)
     rig_close(rig);
 }
 
+/* Only the test device compresses; what it cannot compress is not written to the reference either. */
+static co_fn bool compress_some(struct trick *t, struct node *n, struct req *r, int *ret_rc)
+{
+    if (!(r->flags & REQ_COMPRESSED)) {
+        return false;
+    }
+    assert_ptr_equal(n, rig_now->test);
+    *ret_rc = -ENOTSUP;
+    return r->offset == 0;
+}
+
+TEST(compressed_writes_are_plain_ones_for_the_reference)
+{
+    char c[4096];
+
+    rig_open(rig, "");
+    memset(c, 7, sizeof(c));
+    rig->test->limits.supported |= REQ_COMPRESSED;
+    rig->v->limits.supported |= REQ_COMPRESSED;
+    rig->on_test.play = rig->on_raw.play = compress_some;
+    assert_int_equal(node_write(rig->v, 0, c, sizeof(c), REQ_COMPRESSED), -ENOTSUP);
+    assert_int_equal(node_write(rig->v, 4096, c, sizeof(c), REQ_COMPRESSED), 0);
+    assert_filled(rig->v, 0, 4096, 0);
+    assert_filled(rig->v, 4096, 4096, 7);
+    assert_filled(rig->raw, 4096, 4096, 7);
+    assert_quiet(rig);
+    rig_close(rig);
+}
+
 TEST(block_status_is_the_test_devices)
 {
     struct extent e;
@@ -552,6 +581,7 @@ int main(void)
         cmocka_unit_test(everything_that_changes_reaches_both_sides),
         cmocka_unit_test(zero_that_the_test_device_cannot_do_is_not_done_to_the_reference),
         cmocka_unit_test(zero_that_the_reference_cannot_do_is_no_mismatch),
+        cmocka_unit_test(compressed_writes_are_plain_ones_for_the_reference),
         cmocka_unit_test(block_status_is_the_test_devices),
         cmocka_unit_test(lengths_are_compared_at_open),
         cmocka_unit_test(a_length_that_is_no_whole_number_of_sectors_works),

@@ -265,6 +265,30 @@ static co_fn int finish_change(struct node *n, const struct req *r, uint64_t id,
     return rc_test == rc_raw ? rc_test : return_mismatch(n, r, rc_test, rc_raw);
 }
 
+/* The test device first, and the reference only if that can do it at all: what a device cannot do
+ * (-ENOTSUP) is not done to the reference either; a part of it may have been done to the device, before
+ * a part that it could not do. What only the reference cannot do is not the test device's fault. */
+static co_fn int change_in_turn(struct node *n, struct req *r, enum past_kind kind)
+{
+    struct verify *v = n->state;
+    struct req test = *r, raw = *r;
+    uint64_t reconnects = n->graph->reconnects;
+    int rc_test = node_io(v->test, &test), rc_raw = rc_test;
+
+    uint64_t id = history_begin(&v->history, kind, r->opno, r->offset, r->bytes);
+    if (kind == PAST_WRITE) {
+        history_hash(&v->history, id, r->iov, r->niov);
+    }
+    if (rc_test != -ENOTSUP) {
+        raw.flags &= ~(unsigned)(REQ_NO_FALLBACK | REQ_COMPRESSED);
+        rc_raw = node_io(v->raw, &raw);
+    }
+    if (kind == PAST_DISCARD && rc_raw == -ENOTSUP) {
+        rc_raw = rc_test;
+    }
+    return finish_change(n, r, id, kind, reconnects, rc_test, rc_raw);
+}
+
 static co_fn int write_stable(struct node *n, struct req *r)
 {
     struct verify *v = n->state;
@@ -274,7 +298,9 @@ static co_fn int write_stable(struct node *n, struct req *r)
     struct co_group group;
     struct co_task task;
 
-    raw.flags &= ~(unsigned)REQ_COMPRESSED;
+    if (r->flags & REQ_COMPRESSED) {
+        return change_in_turn(n, r, PAST_WRITE); /* not every cluster can be compressed */
+    }
     uint64_t id = history_begin(&v->history, PAST_WRITE, r->opno, r->offset, r->bytes);
     co_group_init(&group);
     co_group_start(&group, &task, side_io, &side);
@@ -303,28 +329,6 @@ static co_fn int do_write(struct node *n, struct req *r)
     int rc = write_stable(n, &own);
     buf_put(buf, r->bytes);
     return rc;
-}
-
-/* The test device first, and the reference only if that can do it at all: what a device cannot do
- * (-ENOTSUP) it must not have done to the reference either. What only the reference cannot do is not
- * the test device's fault. */
-static co_fn int change_in_turn(struct node *n, struct req *r, enum past_kind kind)
-{
-    struct verify *v = n->state;
-    struct req test = *r, raw = *r;
-    uint64_t reconnects = n->graph->reconnects;
-    int rc_test = node_io(v->test, &test);
-
-    if (rc_test == -ENOTSUP) {
-        return rc_test;
-    }
-    raw.flags &= ~(unsigned)REQ_NO_FALLBACK;
-    uint64_t id = history_begin(&v->history, kind, r->opno, r->offset, r->bytes);
-    int rc_raw = node_io(v->raw, &raw);
-    if (kind == PAST_DISCARD && rc_raw == -ENOTSUP) {
-        rc_raw = rc_test;
-    }
-    return finish_change(n, r, id, kind, reconnects, rc_test, rc_raw);
 }
 
 static co_fn int do_zero(struct node *n, struct req *r)
