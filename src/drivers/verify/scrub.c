@@ -2,8 +2,8 @@
 /*
  * Compares the whole device by reading it through the verify node itself, so that a scrub runs
  * beside clients, pins what is indeterminate, and reports as any read does. Where the block status
- * of both sides says that there is a hole that reads as zeroes, nothing is read: a sparse device of
- * a pebibyte is done in seconds.
+ * of both sides says that there is a hole that reads as zeroes, nothing is read: a sparse device costs
+ * what it holds, not what it could hold.
  */
 #include "drivers/verify/internal.h"
 
