@@ -10,8 +10,12 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 
+#include "export/nbd/server.h"
 #include "world.h"
 
 /* ---- the allocator ---- */
@@ -262,6 +266,53 @@ static void every_step_everywhere(const char *json)
     }
 }
 
+/* ---- a server for the NBD client ---- */
+
+struct nbd_process {
+    const char *address;
+    int ready; /* a byte goes here when it listens */
+};
+
+static int nbd_main(void *arg)
+{
+    struct nbd_process *p = arg;
+    struct graph g;
+    struct node *n;
+    struct nbd_server *s;
+
+    graph_init(&g);
+    CHECK_EQ(node_open_name(&g, "mem://64k", "raw", OPEN_WRITE, &n, NULL), 0);
+    CHECK_EQ(nbd_server_create(&(struct nbd_server_config){.handshake_timeout_ns = UINT64_MAX}, &s, NULL), 0);
+    CHECK_EQ(nbd_server_export(s, "disk", n, false, NULL, NULL), 0);
+    CHECK_EQ(nbd_server_listen(s, p->address, NULL), 0);
+    CHECK_EQ(write(p->ready, "", 1), 1);
+    nbd_server_wait(s); /* until it is killed */
+    return 0;
+}
+
+static pid_t start_nbd_server(const char *address)
+{
+    struct loop *loop;
+    char byte;
+    int fds[2];
+
+    assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        close(fds[0]);
+        if (loop_create(&(struct loop_config){.engine = "threads"}, &loop, NULL) == 0) {
+            loop_run(loop, nbd_main, &(struct nbd_process){.address = address, .ready = fds[1]});
+        }
+        _exit(1);
+    }
+    close(fds[1]);
+    assert_int_equal(read(fds[0], &byte, 1), 1);
+    close(fds[0]);
+    return pid;
+}
+
 /* ---- graphs ---- */
 
 #define FILE_DISK         "{\"driver\":\"file\",\"filename\":\"disk\"}"
@@ -308,6 +359,20 @@ static void simulated_device(void **state)
     every_step(json, FAIL_MEMORY, "sim");
 }
 
+/* The server is a process of its own: its memory is not counted, and does not fail. */
+static void nbd_client(void **state)
+{
+    const char *json = "{\"driver\":\"nbd\",\"path\":\"nbd.sock\"}";
+    pid_t server = start_nbd_server("unix:nbd.sock");
+    every_step(json, FAIL_MEMORY, "threads");
+    if (engine_is_there("uring")) {
+        every_step(json, FAIL_MEMORY, "uring");
+    }
+    kill(server, SIGKILL);
+    waitpid(server, NULL, 0);
+    unlink("nbd.sock");
+}
+
 /* ---- where it happens ---- */
 
 static void make_file(const char *name)
@@ -348,6 +413,7 @@ int main(void)
         cmocka_unit_test(verify_over_two_files),
         cmocka_unit_test(verify_by_name),
         cmocka_unit_test(nested),
+        cmocka_unit_test(nbd_client),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

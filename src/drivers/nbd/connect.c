@@ -91,12 +91,12 @@ int nbd_turn(struct nbd *c, struct nbd_handle *h, int fd, uint64_t deadline_ns)
 
 static int set_tls(struct nbd *c, struct nbd_handle *h, struct err *err)
 {
-    static const int libnbd_tls[] = {[NBD_TLS_OFF] = LIBNBD_TLS_DISABLE,
-                                     [NBD_TLS_ALLOW] = LIBNBD_TLS_ALLOW,
-                                     [NBD_TLS_REQUIRE] = LIBNBD_TLS_REQUIRE};
+    static const int libnbd_tls[] = {[CLIENT_TLS_OFF] = LIBNBD_TLS_DISABLE,
+                                     [CLIENT_TLS_ALLOW] = LIBNBD_TLS_ALLOW,
+                                     [CLIENT_TLS_REQUIRE] = LIBNBD_TLS_REQUIRE};
     const struct nbd_options *o = &c->opt;
 
-    if (o->tls == NBD_TLS_OFF) {
+    if (o->tls == CLIENT_TLS_OFF) {
         return 0;
     }
     if (nbd_set_tls(h, libnbd_tls[o->tls]) < 0 || nbd_set_tls_verify_peer(h, o->tls_verify_peer) < 0 ||
@@ -256,7 +256,10 @@ static int finish_handshake(struct nbd *c, struct nbd_handle *h, uint64_t deadli
         if (r == -ETIMEDOUT) {
             return timeout_error(c, err);
         }
-        if (r < 0 && r != -ECANCELED) {
+        if (r < 0 && r != -ECANCELED && r != -EIO) {
+            return err_set_errno(err, r, "NBD server '%s'", c->name);
+        }
+        if (r == -EIO) { /* libnbd's own failure */
             return connect_error(c, nbd_get_errno(), libnbd_sentence(), err);
         }
     }

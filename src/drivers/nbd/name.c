@@ -287,7 +287,7 @@ char *nbd_make_name(const struct node *n)
     char *name = NULL;
     size_t size;
 
-    if (c->opt.tls != NBD_TLS_OFF) {
+    if (c->opt.tls != CLIENT_TLS_OFF) {
         return NULL; /* the certificates would be lost */
     }
     FILE *out = open_memstream(&name, &size);

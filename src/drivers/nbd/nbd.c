@@ -10,6 +10,8 @@
 #include "base/iov.h"
 #include "drivers/nbd/nbd.h"
 
+#define EXPORT_NAME_MAX 4096 /* NBD protocol, "Values": strings */
+
 /* libnbd takes flat buffers. A request with several elements goes element by element where they are
  * this long, and else is copied, in pieces, so that the copies of all requests together stay small. */
 #define PIECE_MIN  (256 * KiB)
@@ -48,6 +50,9 @@ static int check_address(const struct nbd_options *o, struct err *err)
     }
     if (!is_unix(o) && o->server_path) {
         return err_set(err, -EINVAL, "nbd: server.path needs server.type unix");
+    }
+    if (o->export && strlen(o->export) > EXPORT_NAME_MAX) {
+        return err_set(err, -EINVAL, "nbd: the export name is longer than %d bytes", EXPORT_NAME_MAX);
     }
     return 0;
 }
@@ -91,7 +96,7 @@ static int resolve_address(struct nbd *c, struct err *err)
 
 static int check_tls(const struct nbd_options *o, struct err *err)
 {
-    if (o->tls == NBD_TLS_OFF && (o->tls_certificates || o->tls_psk_file || o->tls_username)) {
+    if (o->tls == CLIENT_TLS_OFF && (o->tls_certificates || o->tls_psk_file || o->tls_username)) {
         return err_set(err, -EINVAL, "nbd: %s needs tls=require (or tls=allow)",
                        o->tls_certificates ? "tls-certificates"
                        : o->tls_psk_file   ? "tls-psk-file"
@@ -106,9 +111,6 @@ static int check_tls(const struct nbd_options *o, struct err *err)
     }
     if (o->tls_psk_file && access(o->tls_psk_file, R_OK) < 0) {
         return err_set_errno(err, -errno, "nbd: tls-psk-file '%s'", o->tls_psk_file);
-    }
-    if (o->export && strlen(o->export) > 4096) { /* NBD protocol, "Values": strings */
-        return err_set(err, -EINVAL, "nbd: the export name is longer than 4096 bytes");
     }
     return 0;
 }

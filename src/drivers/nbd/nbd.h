@@ -22,14 +22,14 @@
 /* ZERO, DISCARD, STATUS, CACHE carry no data, but a slow server may need long for many bytes. */
 #define NBD_RANGE_MAX (1 * GiB)
 
-enum nbd_tls { NBD_TLS_OFF, NBD_TLS_ALLOW, NBD_TLS_REQUIRE };
+enum client_tls { CLIENT_TLS_OFF, CLIENT_TLS_ALLOW, CLIENT_TLS_REQUIRE };
 
 /* As given by the user; see the option table. */
 struct nbd_options {
     char *server_type, *server_path, *server_host, *server_port; /* QEMU's server=... */
     char *path, *host, *port;                                    /* the same, older spelling */
     char *export;
-    int tls; /* enum nbd_tls */
+    int tls; /* enum client_tls */
     char *tls_certificates, *tls_psk_file, *tls_username;
     bool tls_verify_peer;
     uint64_t connect_timeout_ns, open_timeout_ns, request_timeout_ns; /* 0: none */
