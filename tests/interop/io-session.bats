@@ -40,7 +40,7 @@ END
 
 @test "commands that are none, or need a file" {
     local c
-    for c in foo '' ' ' 'read 0 512' length map close flush 'help foo' 'help a b' help 'help quit' 'help map' \
+    for c in foo scrub 'help scrub' '' ' ' 'read 0 512' length map close flush 'help foo' 'help a b' help 'help quit' 'help map' \
         'help sleep' 'help length' quit; do
         same -c "$c"
     done
@@ -150,6 +150,7 @@ END
     same -f raw -c close -c 'read 0 1' -c 'open -o driver=raw a.raw' -c 'read 0 1' a.raw
     same -f raw -c quit -c 'read 0 1' a.raw
     same -f raw -c 'read 0' -c 'read 0 512' a.raw
+    same -f raw -c 'aio_read 1M 512' -c length -c 'aio_write -z 2M 512' -c quit a.raw
 }
 
 @test "reopen" {

@@ -64,7 +64,9 @@ static co_fn void aio_run(void *arg)
     uint64_t began_ns = loop_clock_ns();
     int ret = node_io(io->node, &r);
 
-    aio_print(a, ret, loop_clock_ns() - began_ns);
+    uint64_t ns = loop_clock_ns() - began_ns;
+    co_yield (); /* even what fails or ends at once is told behind the commands that came meanwhile */
+    aio_print(a, ret, ns);
     aio_free(a);
     if (--io->aio_pending == 0) {
         co_queue_wake_all(&io->aio_done);
@@ -75,7 +77,7 @@ static co_fn void aio_run(void *arg)
 static int aio_submit(struct io *io, struct aio *a)
 {
     io->aio_pending++;
-    int r = co_start_later(aio_run, a);
+    int r = co_start(aio_run, a); /* requests begin in the order of the commands */
     if (r < 0) {
         io->aio_pending--;
         aio_free(a);

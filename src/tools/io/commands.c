@@ -126,6 +126,14 @@ static const char help_reopen[] =
     " -w, -- writable\n"
     "\n";
 
+static const char help_scrub[] =
+    "\n"
+    " For images with a verifier (blkverify): every byte is read from both sides.\n"
+    "\n"
+    " -p, -- show how far it is\n"
+    " -q, -- do not say that all is well\n"
+    "\n";
+
 static const char help_sigraise[] = "\n"
                                     " Example: 'sigraise 15' raises SIGTERM.\n"
                                     "\n";
@@ -231,6 +239,13 @@ const struct io_command io_commands[] = {
      .summary = "reopens an image with new options",
      .help = help_reopen},
     TAG_COMMAND("resume", "resumes the request tagged as tag"),
+    {.name = "scrub",
+     .run = io_cmd_scrub,
+     .args_max = IO_ARGS_ANY,
+     .flags = IO_OURS,
+     .args = "[-pq]",
+     .summary = "compares the whole device with its reference",
+     .help = help_scrub},
     {.name = "sigraise",
      .run = io_cmd_sigraise,
      .args_min = 1,
@@ -283,10 +298,16 @@ const struct io_command io_commands[] = {
     {0},
 };
 
-const struct io_command *io_command_find(const char *name)
+bool io_command_exists(const struct io *io, const struct io_command *cmd)
+{
+    return !(io->tool->standin && (cmd->flags & IO_OURS));
+}
+
+const struct io_command *io_command_find(const struct io *io, const char *name)
 {
     for (const struct io_command *c = io_commands; c->name != NULL; c++) {
-        if (strcmp(c->name, name) == 0 || (c->alias != NULL && strcmp(c->alias, name) == 0)) {
+        if (io_command_exists(io, c) &&
+            (strcmp(c->name, name) == 0 || (c->alias != NULL && strcmp(c->alias, name) == 0))) {
             return c;
         }
     }
@@ -330,7 +351,7 @@ static bool count_is_right(const struct io_command *cmd, const char *called, int
 
 static co_fn int run_command(struct io *io, int argc, char **argv)
 {
-    const struct io_command *cmd = io_command_find(argv[0]);
+    const struct io_command *cmd = io_command_find(io, argv[0]);
 
     if (cmd == NULL) {
         complain("command \"%s\" not found\n", argv[0]);

@@ -9,12 +9,14 @@ IO_COMMAND(io_cmd_help)
 {
     if (argc == 1) {
         for (const struct io_command *c = io_commands; c->name != NULL; c++) {
-            io_print_oneline(c);
+            if (io_command_exists(io, c)) {
+                io_print_oneline(c);
+            }
         }
         printf("\nUse 'help commandname' for extended help.\n");
         return 0;
     }
-    const struct io_command *about = io_command_find(argv[1]);
+    const struct io_command *about = io_command_find(io, argv[1]);
     if (about == NULL) {
         printf("command %s not found\n", argv[1]);
         return -EINVAL;

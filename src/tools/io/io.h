@@ -10,6 +10,7 @@
  *   rw.c        read, readv, write, writev, discard, flush
  *   aio.c       aio_read, aio_write, aio_flush
  *   query.c     length, info, alloc, map
+ *   scrub.c     scrub
  *   file.c      open, close, truncate
  *   reopen.c    reopen
  *   control.c   help, quit, sleep, abort, sigraise, breakpoints, zones
@@ -56,6 +57,7 @@ struct io {
 enum {
     IO_NO_FILE = 1, /* works without an open file */
     IO_WRITES = 2,  /* needs a writable one */
+    IO_OURS = 4,    /* qemu-io has no such command, so its stand-in has none either */
 };
 #define IO_ARGS_ANY (-1)
 
@@ -71,7 +73,8 @@ struct io_command {
 
 extern const struct io_command io_commands[]; /* ordered by name; ends with name NULL */
 
-const struct io_command *io_command_find(const char *name);
+const struct io_command *io_command_find(const struct io *io, const char *name);
+bool io_command_exists(const struct io *io, const struct io_command *cmd);
 
 /* Run one line, which is taken apart in place. 0 or -errno; the text for the user is printed. */
 co_fn int io_run_line(struct io *io, char *line);
@@ -155,6 +158,7 @@ IO_COMMAND(io_cmd_length);
 IO_COMMAND(io_cmd_info);
 IO_COMMAND(io_cmd_alloc);
 IO_COMMAND(io_cmd_map);
+IO_COMMAND(io_cmd_scrub);
 IO_COMMAND(io_cmd_open);
 IO_COMMAND(io_cmd_close);
 IO_COMMAND(io_cmd_truncate);

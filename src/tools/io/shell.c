@@ -14,6 +14,7 @@
 #define HISTORY_LINES  1000 /* kept in memory: more than anybody types */
 
 struct shell {
+    const struct io *io;
     char prompt[32];
     EditLine *editor; /* NULL: not a terminal */
     History *history;
@@ -101,9 +102,12 @@ static void match_options(struct matches *m, const struct io_command *cmd, bool 
     }
 }
 
-static void match_commands(struct matches *m, bool print)
+static void match_commands(struct matches *m, const struct io *io, bool print)
 {
     for (const struct io_command *c = io_commands; c->name != NULL; c++) {
+        if (!io_command_exists(io, c)) {
+            continue;
+        }
         if (print && strncmp(c->name, m->prefix, m->prefix_len) == 0) {
             printf("  %s", c->name);
         }
@@ -112,7 +116,7 @@ static void match_commands(struct matches *m, bool print)
 }
 
 /* The words that may stand at the cursor. @print: show them too. */
-static void find_matches(struct matches *m, const char *line, size_t cursor, bool print)
+static void find_matches(struct matches *m, const struct io *io, const char *line, size_t cursor, bool print)
 {
     size_t start = cursor;
 
@@ -124,13 +128,13 @@ static void find_matches(struct matches *m, const char *line, size_t cursor, boo
     size_t first_len = strcspn(line + first, " \n");
     char name[32];
     if (start <= first) {
-        match_commands(m, print);
+        match_commands(m, io, print);
         return;
     }
     snprintf(name, sizeof(name), "%.*s", (int)MIN(first_len, sizeof(name) - 1), line + first);
-    const struct io_command *cmd = io_command_find(name);
+    const struct io_command *cmd = io_command_find(io, name);
     if (cmd != NULL && cmd->run == io_cmd_help) {
-        match_commands(m, print);
+        match_commands(m, io, print);
     } else if (cmd != NULL && m->prefix_len > 0 && *m->prefix == '-') {
         match_options(m, cmd, print);
     }
@@ -140,16 +144,18 @@ static void find_matches(struct matches *m, const char *line, size_t cursor, boo
 static unsigned char complete(EditLine *e, int key)
 {
     const LineInfo *info = el_line(e);
+    const struct shell *s;
     struct matches m;
 
-    find_matches(&m, info->buffer, (size_t)(info->cursor - info->buffer), false);
+    el_get(e, EL_CLIENTDATA, &s);
+    find_matches(&m, s->io, info->buffer, (size_t)(info->cursor - info->buffer), false);
     if (m.n == 0) {
         return CC_REFRESH_BEEP;
     }
     size_t more = strlen(m.common) - m.prefix_len;
     if (m.n > 1 && more == 0) {
         putchar('\n');
-        find_matches(&m, info->buffer, (size_t)(info->cursor - info->buffer), true);
+        find_matches(&m, s->io, info->buffer, (size_t)(info->cursor - info->buffer), true);
         putchar('\n');
         fflush(stdout);
         return CC_REDISPLAY;
@@ -210,7 +216,7 @@ static co_fn bool next_line(struct shell *s)
 
 void io_shell(struct io *io)
 {
-    struct shell s = {0};
+    struct shell s = {.io = io};
 
     snprintf(s.prompt, sizeof(s.prompt), "%s> ", io->tool->prefix);
     if (isatty(STDIN_FILENO) && isatty(STDOUT_FILENO)) {
