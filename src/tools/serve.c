@@ -62,6 +62,7 @@ struct serve {
     bool child_alive;
     int child_status;
     int signal;
+    bool pid_written;
     bool end; /* wind down */
     struct co_queue changed;
     bool failed;
@@ -451,7 +452,7 @@ static void release_all(struct serve *s);
 static void scrub_now(void *arg);
 
 /* SIGUSR1 and SIGUSR2 ask for something, the others for the end. */
-static void take_signal(struct serve *s, int signal)
+static void take_signal(struct serve *s, int signal, bool from_terminal)
 {
     if (signal == SIGUSR1) {
         release_all(s);
@@ -461,7 +462,7 @@ static void take_signal(struct serve *s, int signal)
         }
     } else {
         s->signal = signal;
-        if (s->child_alive) {
+        if (s->child_alive && !from_terminal) { /* from there it got its own */
             kill(s->child, signal);
         }
         wind_down(s);
@@ -475,7 +476,7 @@ static void watch_signals(void *arg)
 
     while (fd_poll(s->signal_fd, POLLIN, UINT64_MAX) > 0) {
         if (read(s->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
-            take_signal(s, (int)info.ssi_signo);
+            take_signal(s, (int)info.ssi_signo, info.ssi_code == SI_KERNEL);
         }
     }
     s->watching = false;
@@ -627,6 +628,7 @@ static int write_pid_file(struct serve *s)
         err_set_errno(&err, -errno, "write the pid file '%s'", s->pid_file);
         return fail(s, &err);
     }
+    s->pid_written = true;
     return 0;
 }
 
@@ -828,7 +830,7 @@ static void remove_traces(struct serve *s)
     if (s->private_dir) {
         rmdir(s->private_dir);
     }
-    if (s->pid_file && !s->failed) {
+    if (s->pid_written) {
         unlink(s->pid_file);
     }
 }

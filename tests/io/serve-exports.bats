@@ -44,6 +44,15 @@ th/ree é"
     equal "$(jq -r '.pid' s.out)" "$(pid s)"
 }
 
+@test "an empty host takes IPv4 and IPv6" {
+    bg s blkproof serve --nbd tcp::0 --json -f raw a.img
+    wait_for_line s.out ready
+    uri=$(jq -r '.exports[0].uri[0]' s.out)
+    matches "$uri" '^nbd://localhost:[0-9]+/$'
+    equal "$(sizes "${uri/localhost/127.0.0.1}")" 1048576
+    [ ! -e /proc/net/if_inet6 ] || ! grep -q ' lo$' /proc/net/if_inet6 || equal "$(sizes "${uri/localhost/[::1]}")" 1048576
+}
+
 @test "what one client writes the other sees, on all addresses" {
     bg s blkproof serve --nbd "unix:$PWD/s1" --nbd "unix:$PWD/s2" -f raw a.img
     wait_for_line s.out s2

@@ -17,6 +17,12 @@ hd
 nbd:unix:$PWD/s:exportname=hd"
 }
 
+@test "a relative socket becomes an absolute one" {
+    expect 0 blkproof serve --nbd unix:s --run 'cd / && echo "$unixsocket" && nbdinfo --size "$uri"' -f raw disk.img
+    equal "$out" "$(realpath .)/s
+1048576"
+}
+
 @test "on TCP there is a port and no socket" {
     expect 0 blkproof serve --nbd tcp:127.0.0.1:0 --run 'echo "$uri <$unixsocket> $port"' -f raw disk.img
     matches "$out" '^nbd://127\.0\.0\.1:([0-9]+)/ <> [0-9]+$'

@@ -259,8 +259,8 @@ static int listen_unix(struct nbd_listener *l, const char *path, struct err *err
     if (rc < 0) {
         return err_set_errno(err, -errno, "listen on 'unix:%s'", path);
     }
-    l->path = strdup(path);
-    if (!l->path || asprintf(&l->address, "unix:%s", path) < 0) {
+    l->path = realpath(path, NULL); /* so that its URI can be used from everywhere */
+    if (!l->path || asprintf(&l->address, "unix:%s", l->path) < 0) {
         l->address = NULL;
         unlink(path);
         return err_set(err, -ENOMEM, "no memory to listen on 'unix:%s'", path);
@@ -326,13 +326,16 @@ static int look_up(void *arg)
 
 static int bind_tcp(const struct addrinfo *ai)
 {
-    int on = 1;
+    int on = 1, off = 0;
     AUTO_CLOSE int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
     if (fd < 0) {
         return -errno;
     }
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (ai->ai_family == AF_INET6) {
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off)); /* "any" means IPv4 as well */
+    }
     if (bind(fd, ai->ai_addr, ai->ai_addrlen) < 0 || listen(fd, LISTEN_BACKLOG) < 0) {
         return -errno;
     }
@@ -364,6 +367,10 @@ static int listen_tcp(struct nbd_listener *l, const char *text, struct err *err)
     rc = loop_work(look_up, &look);
     if (rc != 0) {
         return err_set(err, -EINVAL, "listen on 'tcp:%s': %s", text, gai_strerror(rc));
+    }
+    /* Any address: the IPv6 one first, which takes both kinds. */
+    for (const struct addrinfo *ai = *l->host ? NULL : look.found; ai && fd < 0; ai = ai->ai_next) {
+        fd = ai->ai_family == AF_INET6 ? bind_tcp(ai) : fd;
     }
     for (const struct addrinfo *ai = look.found; ai && fd < 0; ai = ai->ai_next) {
         fd = bind_tcp(ai);

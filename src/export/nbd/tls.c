@@ -205,8 +205,8 @@ static int shake_hands(struct nbd_conn *c, struct nbd_tls *t)
             if (waited < 0 || c->dead) {
                 return GNUTLS_E_PREMATURE_TERMINATION;
             }
-        } else if (rc != GNUTLS_E_INTERRUPTED && gnutls_error_is_fatal(rc)) {
-            return rc;
+        } else if (rc != GNUTLS_E_INTERRUPTED) {
+            return rc; /* a mere warning too: there is no end to what a client can send of them */
         }
     }
 }
@@ -269,8 +269,8 @@ ssize_t nbd_tls_recv_now(struct nbd_tls *t, void *buf, size_t len)
             return -EAGAIN;
         } else if (n == 0 || n == GNUTLS_E_PREMATURE_TERMINATION) {
             return 0;
-        } else if (gnutls_error_is_fatal((int)n)) {
-            return -ECONNRESET;
+        } else {
+            return -ECONNRESET; /* rehandshakes and warnings included */
         }
     }
     return (ssize_t)done;

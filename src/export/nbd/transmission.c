@@ -202,7 +202,9 @@ static int list_extents(struct nbd_op *op, uint8_t *out, unsigned max, unsigned 
             return rc;
         }
         uint32_t bytes = (uint32_t)MIN(e.bytes, left);
-        assert(bytes > 0);
+        if (bytes == 0) {
+            return -EIO;
+        }
         if (count > 0 && last.flags == status_flags(&e)) {
             last.length += bytes;
         } else if (count == max) {
