@@ -232,6 +232,116 @@ static void a_short_memory_raises_no_false_alarm(void **state)
     history_finish(&h);
 }
 
+/* ---- what the history forgot before it was flushed ---- */
+
+struct lost {
+    uint64_t start, end; /* of everything reported as a granule */
+    unsigned coarse, fine;
+};
+
+static void note_lost(void *opaque, uint64_t offset, uint64_t bytes, bool coarse)
+{
+    struct lost *l = opaque;
+
+    if (!coarse) {
+        l->fine++;
+        return;
+    }
+    l->start = l->coarse == 0 ? offset : MIN(l->start, offset);
+    l->end = MAX(l->end, offset + bytes);
+    l->coarse++;
+}
+
+static void zero_op(struct history *h, uint64_t offset, uint64_t bytes)
+{
+    uint64_t id = history_begin(h, PAST_ZERO, 1, offset, bytes);
+    history_done(h, id, true, false, false, offset, bytes);
+}
+
+static void evicted_operations_are_remembered_by_granule(void **state)
+{
+    struct history h = {0};
+    struct lost lost = {0};
+
+    assert_int_equal(history_prepare(&h, 16, 1024, 64 * MiB), 0); /* granules of 1 MiB */
+    zero_op(&h, 3 * MiB + 512, 2 * MiB);                       /* touches granules 3, 4 and 5 */
+    for (int i = 0; i < 16; i++) {
+        zero_op(&h, 0, 512);
+    }
+    history_lose_unflushed(&h, 64 * MiB, note_lost, &lost);
+    assert_int_equal(lost.coarse, 3);
+    assert_int_equal(lost.start, 3 * MiB);
+    assert_int_equal(lost.end, 6 * MiB);
+    assert_int_equal(lost.fine, 16);
+
+    h.flushed_seq = h.done_seq;
+    lost = (struct lost){0};
+    history_lose_unflushed(&h, 64 * MiB, note_lost, &lost);
+    assert_int_equal(lost.coarse, 0);
+    assert_int_equal(lost.fine, 0);
+    history_finish(&h);
+}
+
+static void an_operation_evicted_while_pending_is_remembered_when_it_ends(void **state)
+{
+    struct history h = {0};
+    struct lost lost = {0};
+
+    assert_int_equal(history_prepare(&h, 16, 1024, 64 * MiB), 0);
+    uint64_t id = history_begin(&h, PAST_ZERO, 1, 7 * MiB, 4096);
+    for (int i = 0; i < 20; i++) {
+        zero_op(&h, 0, 512);
+    }
+    h.flushed_seq = h.done_seq; /* a flush that this one is not covered by */
+    history_done(&h, id, true, false, false, 7 * MiB, 4096);
+    assert_null(history_entry(&h, id));
+    history_lose_unflushed(&h, 64 * MiB, note_lost, &lost);
+    assert_int_equal(lost.coarse, 1);
+    assert_int_equal(lost.start, 7 * MiB);
+    assert_int_equal(lost.end, 8 * MiB);
+    history_finish(&h);
+}
+
+/* The newest of several evictions counts, whatever the order they come in. */
+static void a_granule_keeps_the_latest(void **state)
+{
+    struct history h = {0};
+    struct lost lost = {0};
+
+    assert_int_equal(history_prepare(&h, 16, 1024, 64 * MiB), 0);
+    uint64_t slow = history_begin(&h, PAST_ZERO, 1, 1 * MiB, 512);
+    uint64_t id = history_begin(&h, PAST_ZERO, 2, 1 * MiB + 4096, 512);
+    history_done(&h, id, true, false, false, 1 * MiB + 4096, 512); /* seq 1 */
+    h.flushed_seq = h.done_seq;
+    history_done(&h, slow, true, false, false, 1 * MiB, 512); /* seq 2, evicted first */
+    for (int i = 0; i < 16; i++) {
+        zero_op(&h, 0, 512);
+    }
+    history_lose_unflushed(&h, 64 * MiB, note_lost, &lost);
+    assert_int_equal(lost.coarse, 1);
+    assert_int_equal(lost.start, 1 * MiB);
+    history_finish(&h);
+}
+
+static void what_grew_is_in_the_last_granule(void **state)
+{
+    struct history h = {0};
+    struct lost lost = {0};
+    uint64_t size = HISTORY_GRANULES * MiB - MiB; /* granules of 1 MiB */
+
+    assert_int_equal(history_prepare(&h, 16, 1024, size), 0);
+    assert_int_equal(h.granule_bytes, 1 * MiB);
+    zero_op(&h, 3 * size, 4096); /* the device is four times as large by now */
+    for (int i = 0; i < 16; i++) {
+        zero_op(&h, 0, 512);
+    }
+    history_lose_unflushed(&h, 4 * size, note_lost, &lost);
+    assert_int_equal(lost.coarse, 1);
+    assert_true(lost.start <= 3 * size);
+    assert_true(lost.end >= 3 * size + 4096);
+    history_finish(&h);
+}
+
 /* Sectors in a scatter list cut anywhere have the hashes of flat ones. */
 static void hashing_does_not_depend_on_the_scatter_list(void **state)
 {
@@ -270,6 +380,10 @@ int main(void)
         cmocka_unit_test(touching_ranges_of_one_kind_are_one),
         cmocka_unit_test(judgement_follows_the_model),
         cmocka_unit_test(a_short_memory_raises_no_false_alarm),
+        cmocka_unit_test(evicted_operations_are_remembered_by_granule),
+        cmocka_unit_test(an_operation_evicted_while_pending_is_remembered_when_it_ends),
+        cmocka_unit_test(a_granule_keeps_the_latest),
+        cmocka_unit_test(what_grew_is_in_the_last_granule),
         cmocka_unit_test(hashing_does_not_depend_on_the_scatter_list),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The verify driver: what reaches which side, what is compared, what is said, what happens then. */
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
 #include "verify_rig.h"
 
 TEST(identical_sides_read_clean)
@@ -61,6 +65,19 @@ TEST(runs_are_listed_with_their_lengths)
     assert_said(rig, "43 bytes in 2 runs");
     assert_said(rig, "offset 1024, 3 bytes");
     assert_said(rig, "offset 2000, 40 bytes");
+    rig_close(rig);
+}
+
+TEST(less_than_8_equal_bytes_do_not_end_a_run)
+{
+    rig_open(rig, "\"on-mismatch\":\"report\"");
+    fill(rig->test, 100, 1, 1);
+    fill(rig->test, 108, 1, 1); /* 7 equal bytes between */
+    fill(rig->test, 117, 1, 1); /* 8 */
+    assert_int_equal(read_rc(rig->v, 0, 512), 0);
+    assert_said(rig, "3 bytes in 2 runs");
+    assert_said(rig, "offset 100, 9 bytes");
+    assert_said(rig, "offset 117, 1 bytes");
     rig_close(rig);
 }
 
@@ -341,6 +358,41 @@ TEST(a_truncate_that_fails_on_one_side_leaves_equal_lengths)
     rig_close(rig);
 }
 
+TEST(a_truncate_that_the_test_device_cannot_do_is_not_done_to_the_reference)
+{
+    rig_open(rig, "");
+    rig->on_test.fail[REQ_TRUNCATE] = -ENOTSUP;
+    assert_int_equal(node_truncate(rig->v, 8 * MiB, 0, NULL), -ENOTSUP);
+    assert_int_equal(node_size(rig->raw), 4 * MiB);
+    assert_quiet(rig);
+    rig_close(rig);
+}
+
+/* The longer raw copy holds something where the device grows: nobody can say what should be there. */
+TEST(growing_into_a_longer_reference_raises_no_alarm)
+{
+    struct err err = {0};
+
+    assert_int_equal(rig_try(rig, "\"length\":\"prefix\"", 4096, 16384, &err), 0);
+    fill(rig->raw, 4096, 8192, 9);
+    assert_int_equal(node_truncate(rig->v, 8192, 0, NULL), 0);
+    assert_filled(rig->v, 0, 8192, 0);
+    assert_int_equal(node_size(rig->raw), 8192);
+    assert_quiet(rig);
+    rig_close(rig);
+}
+
+TEST(sizes_of_the_books_need_be_no_powers_of_two)
+{
+    rig_open(rig, "\"history\":17,\"history-sectors\":1025,\"indeterminate\":3");
+    for (int i = 0; i < 100; i++) {
+        fill(rig->v, (uint64_t)i * 4096, 8192, i);
+    }
+    assert_int_equal(read_rc(rig->v, 0, 1 * MiB), 0);
+    assert_quiet(rig);
+    rig_close(rig);
+}
+
 /* Two elements name the same 512 bytes: one buffer would keep what came last. */
 TEST(aliasing_scatter_list_behaves_as_one_buffer)
 {
@@ -486,6 +538,38 @@ TEST(report_file_has_one_object_per_mismatch)
     unlink(path);
 }
 
+/* The file may take only a part of the second line. */
+TEST(a_line_that_does_not_fit_is_taken_back)
+{
+    char path[] = "/tmp/verify-report-XXXXXX", options[128];
+    int fd = mkstemp(path);
+    struct rlimit old, limit;
+    struct stat one, two;
+
+    signal(SIGXFSZ, SIG_IGN);
+    snprintf(options, sizeof(options), "\"on-mismatch\":\"error\",\"report\":\"%s\"", path);
+    rig_open(rig, options);
+    fill(rig->test, 0, 1, 1);
+    assert_int_equal(read_rc(rig->v, 0, 512), -EIO);
+    assert_int_equal(fstat(fd, &one), 0);
+    assert_true(one.st_size > 100);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+    limit = old;
+    limit.rlim_cur = (rlim_t)one.st_size + 50;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    assert_int_equal(read_rc(rig->v, 0, 512), -EIO);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+    assert_int_equal(fstat(fd, &two), 0);
+    assert_int_equal(two.st_size, one.st_size);
+    assert_said(rig, "W blkverify: cannot write to the report file");
+    assert_int_equal(read_rc(rig->v, 0, 512), -EIO);
+    assert_int_equal(fstat(fd, &two), 0);
+    assert_true(two.st_size > one.st_size + 100);
+    rig_close(rig);
+    close(fd);
+    unlink(path);
+}
+
 TEST(report_file_that_cannot_be_opened_fails_the_open)
 {
     struct err err = {0};
@@ -569,6 +653,7 @@ int main(void)
         cmocka_unit_test(numbers_are_those_asked_at_the_gate),
         cmocka_unit_test(standin_says_one_line_in_bytes),
         cmocka_unit_test(runs_are_listed_with_their_lengths),
+        cmocka_unit_test(less_than_8_equal_bytes_do_not_end_a_run),
         cmocka_unit_test(large_read_reports_the_first_difference_of_all_pieces),
         cmocka_unit_test(stop_ends_all_io),
         cmocka_unit_test(error_policy_fails_the_read_and_goes_on),
@@ -587,12 +672,16 @@ int main(void)
         cmocka_unit_test(a_length_that_is_no_whole_number_of_sectors_works),
         cmocka_unit_test(truncate_keeps_both_sides_in_step),
         cmocka_unit_test(a_truncate_that_fails_on_one_side_leaves_equal_lengths),
+        cmocka_unit_test(a_truncate_that_the_test_device_cannot_do_is_not_done_to_the_reference),
+        cmocka_unit_test(growing_into_a_longer_reference_raises_no_alarm),
+        cmocka_unit_test(sizes_of_the_books_need_be_no_powers_of_two),
         cmocka_unit_test(aliasing_scatter_list_behaves_as_one_buffer),
         cmocka_unit_test(unstable_memory_is_copied_before_it_is_written_twice),
         cmocka_unit_test(unstable_memory_is_not_compared_in),
         cmocka_unit_test(overlapping_writes_land_in_one_order),
         cmocka_unit_test(disjoint_writes_run_at_once),
         cmocka_unit_test(report_file_has_one_object_per_mismatch),
+        cmocka_unit_test(a_line_that_does_not_fit_is_taken_back),
         cmocka_unit_test(report_file_that_cannot_be_opened_fails_the_open),
         cmocka_unit_test(scrub_compares_everything),
         cmocka_unit_test(scrub_skips_holes_of_both_sides_only),
