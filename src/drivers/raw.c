@@ -105,7 +105,8 @@ static int raw_measure(void *create_state, struct node *source, uint64_t size, u
     if (size > BLOCK_SIZE_MAX) {
         return err_set(err, -EFBIG, "The image size is too large");
     }
-    *ret_required = *ret_full = round_up(size, SECTOR_SIZE); /* holes may cost nothing, but are not promised */
+    *ret_required = *ret_full =
+        round_up(size, SECTOR_SIZE); /* holes may cost nothing, but are not promised */
     return 0;
 }
 

@@ -55,7 +55,8 @@ static const struct {
     {"json:{}", NULL, "Must specify either driver or file"},
     {"json:{\"driver\":\"raw\"}", NULL, "A block device must be specified for \"file\""},
     {"json:{\"driver\":\"mem\",\"sise\":1}", NULL, "Block protocol 'mem' doesn't support the option 'sise'"},
-    {"json:{\"driver\":\"raw\",\"file\":\"nobody\"}", NULL, "Cannot find device='nobody' nor node-name='nobody'"},
+    {"json:{\"driver\":\"raw\",\"file\":\"nobody\"}", NULL,
+     "Cannot find device='nobody' nor node-name='nobody'"},
     {"json:{\"driver\":\"raw\",\"offset\":2097152,\"file\":{\"driver\":\"mem\",\"size\":\"1M\"}}", NULL,
      "offset 2097152 lies beyond the end of 'json:{\"driver\":\"mem\",\"size\":\"1M\"}' (1048576 bytes)"},
 };
