@@ -150,7 +150,8 @@ END
     same -f raw -c close -c 'read 0 1' -c 'open -o driver=raw a.raw' -c 'read 0 1' a.raw
     same -f raw -c quit -c 'read 0 1' a.raw
     same -f raw -c 'read 0' -c 'read 0 512' a.raw
-    same -f raw -c 'aio_read 1M 512' -c length -c 'aio_write -z 2M 512' -c quit a.raw
+    same -f raw -c 'aio_read 1M 512' -c length -c quit a.raw
+    same -f raw -c 'aio_write -z 2M 512' -c length -c 'read -q 0 512' a.raw
 }
 
 @test "reopen" {
