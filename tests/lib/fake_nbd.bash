@@ -26,9 +26,17 @@ io() {
     for c; do args+=(-c "$c"); done
     expect "$status" timeout 60 blkproof io -t writeback --image-opts "${args[@]}" \
         "driver=nbd,server.type=unix,server.path=$(sock "$name")$options"
+    # The last requests may still lie in the server's socket: its log is complete when it has closed its
+    # end (a server that is meant to hang never does).
+    WAIT_SECONDS=2 wait_until "the server $name to close" no_connection "$(sock "$name")" 2>/dev/null || true
+}
+
+no_connection() { # /proc/net/unix: state 03 is connected
+    awk -v p="$1" '$6 == "03" && $8 == p { found = 1 } END { exit found }' /proc/net/unix
 }
 
 # failed N WHAT: N lines "WHAT failed: ..." were said.
+# shellcheck disable=SC2154 # output: set by expect
 failed() {
     equal "$(grep -c "^$2 failed: " <<<"$output")" "$1" "number of '$2 failed'"
 }

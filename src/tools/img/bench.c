@@ -133,7 +133,7 @@ static co_fn int worker(void *arg)
 
 static co_fn int run_all(struct bench *b)
 {
-    uint64_t n = MIN(b->depth, MAX(b->count, UINT64_C(1)));
+    uint64_t n = MAX(MIN(b->depth, b->count), UINT64_C(1));
     AUTO_FREE struct co_task *tasks = calloc(n, sizeof(*tasks));
     struct co_group group;
 
