@@ -4,8 +4,11 @@
  * moves them. Reads follow the map; writes go alloc, data (with the copied head and tail of a new
  * unit), commit. No reader ever sees a mapping before its data.
  */
-#include "base/iov.h"
-#include "block/driver.h"
+#include "block/event.h"
+#include "block/room.h"
+
+#define STACK_DEPTH     12    /* nodes of a backing chain that share one stack */
+#define MERGE_BYTES_MAX 16384 /* up to this much between head and tail, both are read at once */
 
 static co_fn int ask_map(struct node *n, uint64_t offset, uint64_t bytes, struct mapping *m)
 {
@@ -31,6 +34,34 @@ static struct req data_req(const struct req *r, enum req_op op, uint64_t offset,
 
 /* ---- reading ---- */
 
+struct deep_read {
+    struct node *n;
+    struct req *r;
+};
+
+static co_fn int read_deep(void *arg)
+{
+    struct deep_read *d = arg;
+
+    return node_io(d->n, d->r);
+}
+
+/* A backing chain may be longer than one stack is deep: every so often it goes on upon another. */
+static co_fn int backing_io(struct node *backing, struct req *r)
+{
+    struct co_group group;
+    struct co_task task;
+    struct deep_read d = {backing, r};
+
+    if (LIKELY(backing->depth % STACK_DEPTH != STACK_DEPTH - 1)) {
+        return node_io(backing, r);
+    }
+    co_group_init(&group);
+    co_group_start(&group, &task, read_deep, &d);
+    co_group_wait(&group);
+    return task.result;
+}
+
 static co_fn int read_mapped(struct node *n, const struct req *r, const struct mapping *m, uint64_t offset,
                              const struct iovec *iov, int niov)
 {
@@ -38,16 +69,18 @@ static co_fn int read_mapped(struct node *n, const struct req *r, const struct m
 
     switch (m->kind) {
     case MAP_DATA:
+        node_event(node_below(n), EVENT_read_aio);
         data = data_req(r, REQ_READ, m->offset, m->bytes);
         data.iov = iov;
         data.niov = niov;
         return node_io(m->node, &data);
     case MAP_BACKING:
         if (m->node) {
+            node_event(node_below(n), EVENT_read_backing_aio);
             data = data_req(r, REQ_READ, offset, m->bytes);
             data.iov = iov;
             data.niov = niov;
-            return node_io(m->node, &data);
+            return backing_io(m->node, &data);
         }
         break;
     case MAP_ZERO:
@@ -59,15 +92,18 @@ static co_fn int read_mapped(struct node *n, const struct req *r, const struct m
     return 0;
 }
 
-/* In its own frame: the list of pieces is large. */
+/* In its own frame: the room for pieces is large. */
 static __attribute__((noinline)) co_fn int read_pieces(struct node *n, struct req *r, struct mapping *m)
 {
-    struct iovec iov[IOV_LIST_MAX];
+    AUTO_IOV_ROOM struct iov_room room;
     uint64_t done = 0;
 
+    if (!iov_room_init(&room, r->niov)) {
+        return -ENOMEM;
+    }
     for (;;) {
-        int niov = iov_slice(iov, r->iov, r->niov, done, m->bytes);
-        int ret = read_mapped(n, r, m, r->offset + done, iov, niov);
+        int niov = iov_slice(room.iov, r->iov, r->niov, done, m->bytes);
+        int ret = read_mapped(n, r, m, r->offset + done, room.iov, niov);
         if (ret < 0) {
             return ret;
         }
@@ -121,73 +157,145 @@ static co_fn int read_old(struct node *n, const struct req *r, uint64_t offset, 
     struct iovec iov = {buf, bytes};
     struct req old = {
         .op = REQ_READ, .offset = offset, .bytes = bytes, .iov = &iov, .niov = 1, .opno = r->opno};
-    uint64_t inside = offset < n->size ? MIN(bytes, n->size - offset) : 0;
 
-    memset((char *)buf + inside, 0, bytes - inside);
-    old.bytes = iov.iov_len = inside;
-    return inside ? access_read(n, &old) : 0;
+    if (bytes == 0) {
+        return 0;
+    }
+    node_event(node_below(n), EVENT_cow_read);
+    return access_read(n, &old);
+}
+
+/* Does a range read as zeroes, as far as the tables tell without asking a protocol? */
+static co_fn bool is_known_zero(struct node *n, uint64_t offset, uint64_t bytes)
+{
+    struct mapping m;
+
+    while (bytes > 0) {
+        if (n->drv->kind != DRIVER_FORMAT || n->drv->format->transparent ||
+            ask_map(n, offset, bytes, &m) < 0 || m.kind == MAP_DATA || m.kind == MAP_SPECIAL) {
+            return false;
+        }
+        if (m.kind == MAP_BACKING && m.node && offset < node_size(m.node)) {
+            uint64_t below = MIN(m.bytes, node_size(m.node) - offset);
+            if (m.node->depth >= n->depth + STACK_DEPTH || !is_known_zero(m.node, offset, below)) {
+                return false;
+            }
+            m.bytes = below;
+        }
+        offset += m.bytes;
+        bytes -= m.bytes;
+    }
+    return true;
+}
+
+/* Zero the whole new unit, so that nothing has to be copied. */
+static co_fn int zero_unit(struct node *n, const struct req *r, const struct placement *p)
+{
+    struct req zero = {
+        .op = REQ_ZERO,
+        .flags = REQ_NO_FALLBACK | REQ_GROW,
+        .offset = p->offset - p->cow_head,
+        .bytes = p->cow_head + p->bytes + p->cow_tail,
+        .opno = r->opno,
+    };
+
+    if (!p->zero_first || !is_known_zero(n, p->guest_offset - p->cow_head, p->cow_head) ||
+        !is_known_zero(n, p->guest_offset + p->bytes, p->cow_tail)) {
+        return -ENOTSUP;
+    }
+    node_event(node_below(n), EVENT_cluster_alloc_space);
+    return node_io(p->node, &zero);
+}
+
+/* Head and tail into @edges, which has room for them and, if they are read at once, what is between. */
+static co_fn int read_edges(struct node *n, const struct req *r, const struct placement *p, char *edges,
+                            bool merge)
+{
+    uint64_t from = p->guest_offset - p->cow_head;
+
+    if (merge) {
+        return read_old(n, r, from, edges, p->cow_head + p->bytes + p->cow_tail);
+    }
+    int ret = read_old(n, r, from, edges, p->cow_head);
+    return ret < 0 ? ret : read_old(n, r, p->guest_offset + p->bytes, edges + p->cow_head, p->cow_tail);
 }
 
 /* One write of head, guest data and tail together. */
-static __attribute__((noinline)) co_fn int write_cow(struct node *n, const struct req *r,
-                                                     const struct placement *p, uint64_t done)
+static co_fn int write_joined(struct node *n, const struct req *r, const struct placement *p, uint64_t done,
+                              const char *head, const char *tail)
 {
-    struct iovec iov[IOV_LIST_MAX + 2];
+    AUTO_IOV_ROOM struct iov_room room;
     uint64_t total = p->cow_head + p->bytes + p->cow_tail;
-    char *edges = buf_get(p->cow_head + p->cow_tail);
+    struct req data = data_req(r, REQ_WRITE, p->offset - p->cow_head, total);
+    char *flat = NULL;
     int niov = 0;
+
+    if (!iov_room_init(&room, r->niov + 2)) {
+        return -ENOMEM;
+    }
+    struct iovec *iov = room.iov;
+    if (p->cow_head) {
+        iov[niov++] = (struct iovec){(char *)head, p->cow_head};
+    }
+    niov += iov_slice(iov + niov, r->iov, r->niov, done, p->bytes);
+    if (p->cow_tail) {
+        iov[niov++] = (struct iovec){(char *)tail, p->cow_tail};
+    }
+    if (niov > IOV_LIST_MAX) { /* two more than a request may carry */
+        flat = buf_get(total);
+        if (!flat) {
+            return -ENOMEM;
+        }
+        iov_to_buf(iov, niov, 0, flat, total);
+        iov[0] = (struct iovec){flat, total};
+        niov = 1;
+    }
+    data.iov = iov;
+    data.niov = niov;
+    node_event(node_below(n), EVENT_write_aio);
+    node_event(node_below(n), EVENT_cow_write);
+    int ret = node_io(p->node, &data);
+    buf_put(flat, total);
+    return ret;
+}
+
+static co_fn int write_cow(struct node *n, const struct req *r, const struct placement *p, uint64_t done)
+{
+    bool merge = p->cow_head && p->cow_tail && p->bytes <= MERGE_BYTES_MAX;
+    uint64_t room = p->cow_head + p->cow_tail + (merge ? p->bytes : 0);
+    char *edges = buf_get(room);
 
     if (!edges) {
         return -ENOMEM;
     }
-    int ret = read_old(n, r, p->guest_offset - p->cow_head, edges, p->cow_head);
+    int ret = read_edges(n, r, p, edges, merge);
     if (ret == 0) {
-        ret = read_old(n, r, p->guest_offset + p->bytes, edges + p->cow_head, p->cow_tail);
+        ret = write_joined(n, r, p, done, edges, edges + p->cow_head + (merge ? p->bytes : 0));
     }
-    if (ret == 0) {
-        struct req data = data_req(r, REQ_WRITE, p->offset - p->cow_head, total);
-        if (p->cow_head) {
-            iov[niov++] = (struct iovec){edges, p->cow_head};
-        }
-        niov += iov_slice(iov + niov, r->iov, r->niov, done, p->bytes);
-        if (p->cow_tail) {
-            iov[niov++] = (struct iovec){edges + p->cow_head, p->cow_tail};
-        }
-        char *flat = NULL;
-        if (niov > IOV_LIST_MAX) { /* two more than a request may carry */
-            flat = buf_get(total);
-            ret = flat ? 0 : -ENOMEM;
-            if (flat) {
-                iov_to_buf(iov, niov, 0, flat, total);
-                iov[0] = (struct iovec){flat, total};
-                niov = 1;
-            }
-        }
-        data.iov = iov;
-        data.niov = niov;
-        ret = ret < 0 ? ret : node_io(p->node, &data);
-        buf_put(flat, total);
-    }
-    buf_put(edges, p->cow_head + p->cow_tail);
+    buf_put(edges, room);
     return ret;
 }
 
 static __attribute__((noinline)) co_fn int write_slice(const struct req *r, const struct placement *p,
                                                        uint64_t done)
 {
-    struct iovec iov[IOV_LIST_MAX];
+    AUTO_IOV_ROOM struct iov_room room;
     struct req data = data_req(r, REQ_WRITE, p->offset, p->bytes);
 
-    data.iov = iov;
-    data.niov = iov_slice(iov, r->iov, r->niov, done, p->bytes);
+    if (!iov_room_init(&room, r->niov)) {
+        return -ENOMEM;
+    }
+    data.iov = room.iov;
+    data.niov = iov_slice(room.iov, r->iov, r->niov, done, p->bytes);
     return node_io(p->node, &data);
 }
 
 static co_fn int write_placed(struct node *n, const struct req *r, const struct placement *p, uint64_t done)
 {
-    if (p->cow_head || p->cow_tail) {
+    if ((p->cow_head || p->cow_tail) && zero_unit(n, r, p) < 0) {
         return write_cow(n, r, p, done);
     }
+    node_event(node_below(n), EVENT_write_aio);
     if (p->bytes < r->bytes) {
         return write_slice(r, p, done);
     }
@@ -264,7 +372,9 @@ static co_fn int status_below(const struct mapping *m, uint64_t offset, struct e
         *e = (struct extent){.bytes = m->bytes, .zero = true};
         return 0;
     }
-    return node_status(m->node, offset, MIN(m->bytes, size - offset), e);
+    struct req status = {
+        .op = REQ_STATUS, .offset = offset, .bytes = MIN(m->bytes, size - offset), .extent = e};
+    return backing_io(m->node, &status);
 }
 
 static co_fn int access_status(struct node *n, struct req *r)
@@ -324,8 +434,11 @@ static co_fn int access_status(struct node *n, struct req *r)
 static co_fn int access_flush(struct node *n, struct req *r)
 {
     const struct format_ops *f = n->drv->format;
-    int ret = f->flush ? f->flush(n) : 0;
+    int ret = 0;
 
+    if (f->flush) {
+        return f->flush(n);
+    }
     for (unsigned i = 0; ret == 0 && i < n->nchildren; i++) {
         if (n->children[i].node && n->children[i].def->role != CHILD_BACKING) {
             struct req flush = {.op = REQ_FLUSH, .opno = r->opno};

@@ -9,6 +9,29 @@
 #include "base/option.h"
 #include "block/block.h"
 
+/* The blkdebug events, in QEMU's order. */
+#define BLOCK_EVENTS(X)                                                                                      \
+    X(l1_update)                                                                                             \
+    X(l1_grow_alloc_table) X(l1_grow_write_table) X(l1_grow_activate_table) X(l2_load) X(l2_update)          \
+        X(l2_update_compressed) X(l2_alloc_cow_read) X(l2_alloc_write) X(read_aio) X(read_backing_aio)       \
+            X(read_compressed) X(write_aio) X(write_compressed) X(vmstate_load) X(vmstate_save) X(cow_read)  \
+                X(cow_write) X(reftable_load) X(reftable_grow) X(reftable_update) X(refblock_load)           \
+                    X(refblock_update) X(refblock_update_part) X(refblock_alloc) X(refblock_alloc_hookup)    \
+                        X(refblock_alloc_write) X(refblock_alloc_write_blocks) X(refblock_alloc_write_table) \
+                            X(refblock_alloc_switch_table) X(cluster_alloc) X(cluster_alloc_bytes)           \
+                                X(cluster_free) X(flush_to_os) X(flush_to_disk) X(pwritev_rmw_head)          \
+                                    X(pwritev_rmw_after_head) X(pwritev_rmw_tail) X(pwritev_rmw_after_tail)  \
+                                        X(pwritev) X(pwritev_zero) X(pwritev_done) X(empty_image_prepare)    \
+                                            X(l1_shrink_write_table) X(l1_shrink_free_l2_clusters)           \
+                                                X(cor_write) X(cluster_alloc_space) X(none)
+
+enum block_event {
+#define BLOCK_EVENT_NAME(name) EVENT_##name,
+    BLOCK_EVENTS(BLOCK_EVENT_NAME)
+#undef BLOCK_EVENT_NAME
+        BLOCK_EVENT_COUNT
+};
+
 enum driver_kind {
     DRIVER_PROTOCOL, /* reaches bytes: file, nbd, mem, null */
     DRIVER_FILTER,   /* same bytes as its child, other behaviour: verify, delay */
@@ -58,6 +81,7 @@ struct mapping {
     uint64_t offset;
     bool allocated; /* MAP_ZERO: space is reserved for it */
     bool compressed;
+    uint64_t cookie; /* MAP_SPECIAL: the format's */
 };
 
 /* A place for a write; answer of a format's alloc, given back to commit or abort. */
@@ -68,8 +92,9 @@ struct placement {
     /* Bytes around it in the same new unit that access must fill from the old mapping
      * (copy-on-write); 0 when nothing has to be copied. */
     uint64_t cow_head, cow_tail;
-    bool fresh;   /* commit must be called; false: overwrite in place */
-    void *cookie; /* the format's */
+    bool fresh;      /* commit must be called; false: overwrite in place */
+    bool zero_first; /* with cow: where all around it reads as zeroes, zeroing the unit first is cheap */
+    void *cookie;    /* the format's */
 };
 
 struct format_ops {
@@ -87,7 +112,7 @@ struct format_ops {
     co_fn int (*read_special)(struct node *n, const struct mapping *m, uint64_t offset,
                               const struct iovec *iov, int niov, uint64_t bytes);
     co_fn int (*write_compressed)(struct node *n, struct req *r);
-    /* Write cached metadata down; the children are flushed afterwards. Default: nothing to do. */
+    /* Write cached metadata down and flush the children. Default: flush them (but backing files). */
     co_fn int (*flush)(struct node *n);
     co_fn int (*truncate)(struct node *n, uint64_t size, unsigned flags, struct err *err); /* sets n->size */
 };
@@ -113,6 +138,8 @@ struct driver {
     /* PROTOCOL, FILTER: one request, already clamped, aligned, split. Default: pass it to the
      * first child. A filter that passes @r itself on needs no copy. Formats leave it out. */
     co_fn int (*io)(struct node *n, struct req *r);
+    /* The node above tells what it is about to do (event.h). Default: nobody listens. */
+    co_fn void (*on_event)(struct node *n, enum block_event event);
     const struct format_ops *format;
     /* FORMAT: 0 (no) to 100 (certainly) for the first @len bytes of a file. */
     int (*probe)(const uint8_t *buf, size_t len, const char *filename);
@@ -130,6 +157,10 @@ struct driver {
     co_fn int (*set)(struct node *n, const char *option, struct err *err);
     /* Driver-specific facts for info, as QEMU's format-specific data; NULL if none. */
     co_fn json_t *(*info)(struct node *n);
+    /* What QEMU's ImageInfo has beside them: cluster-size, backing-filename,
+     * backing-filename-format, full-backing-filename, dirty-flag, encrypted, vm-state-offset; those
+     * that apply. NULL if none. */
+    co_fn json_t *(*image_info)(struct node *n);
     co_fn int (*allocated_bytes)(struct node *n, uint64_t *ret_bytes);
 };
 
@@ -187,6 +218,10 @@ static inline struct node *node_below(const struct node *n)
 {
     return n->children[0].node;
 }
+
+/* Open a child that the driver finds out about while it opens itself (a backing file that the image
+ * names). @name: of the driver's child table. */
+co_fn int node_add_child(struct node *n, const char *name, json_t *options, struct err *err);
 
 /* access.c: the io of every format. */
 co_fn int access_io(struct node *n, struct req *r);

@@ -5,8 +5,8 @@
  * not do itself, and counts. Drivers see only requests that fit them: within the node (or growing it),
  * aligned or ending at the node's very end, no larger than their limits.
  */
-#include "base/iov.h"
 #include "block/driver.h"
+#include "block/room.h"
 
 #define BOUNCE_BYTES (1 * MiB) /* read-modify-write and bounced transfers go in pieces of this */
 
@@ -119,14 +119,17 @@ static uint64_t transfer_max(const struct node *n)
 /* Aligned, but too large or in too many pieces: split without copying. */
 static co_fn int split_transfer(struct node *n, const struct req *r)
 {
-    struct iovec iov[IOV_LIST_MAX];
+    AUTO_IOV_ROOM struct iov_room room;
     uint64_t max = transfer_max(n);
 
+    if (!iov_room_init(&room, r->niov)) {
+        return -ENOMEM;
+    }
     for (uint64_t done = 0; done < r->bytes;) {
         uint64_t bytes = MIN(max, r->bytes - done);
         struct req part = part_of(r, r->offset + done, bytes);
-        part.iov = iov;
-        part.niov = iov_slice(iov, r->iov, r->niov, done, bytes);
+        part.iov = room.iov;
+        part.niov = iov_slice(room.iov, r->iov, r->niov, done, bytes);
         int ret = to_driver(n, &part);
         if (ret < 0) {
             return ret;
@@ -391,16 +394,19 @@ static int check_range(const struct node *n, const struct req *r)
 /* A growing read: what lies past the end is zeroes. */
 static co_fn int read_past_end(struct node *n, struct req *r)
 {
-    struct iovec iov[IOV_LIST_MAX];
+    AUTO_IOV_ROOM struct iov_room room;
     uint64_t inside = r->offset < n->size ? n->size - r->offset : 0;
 
+    if (!iov_room_init(&room, r->niov)) {
+        return -ENOMEM;
+    }
     iov_memset(r->iov, r->niov, inside, 0, r->bytes - inside);
     if (inside == 0) {
         return 0;
     }
     struct req part = part_of(r, r->offset, inside);
-    part.iov = iov;
-    part.niov = iov_slice(iov, r->iov, r->niov, 0, inside);
+    part.iov = room.iov;
+    part.niov = iov_slice(room.iov, r->iov, r->niov, 0, inside);
     return transfer(n, &part);
 }
 

@@ -175,6 +175,40 @@ static co_fn int open_children(struct node *n, json_t *options, struct err *err)
     return 0;
 }
 
+/* A child that is opened late: on a stack of its own, because images may lie behind each other up to
+ * the depth limit of the graph. */
+struct late_child {
+    struct node *n;
+    const struct child_def *def;
+    json_t *options;
+    struct err *err;
+};
+
+static co_fn int open_late(void *arg)
+{
+    struct late_child *l = arg;
+
+    return open_child(l->n, l->def, l->options, l->err);
+}
+
+int node_add_child(struct node *n, const char *name, json_t *options, struct err *err)
+{
+    const struct child_def *def = n->drv->children;
+    struct co_group group;
+    struct co_task task;
+
+    while (def->name && strcmp(def->name, name) != 0) {
+        def++;
+    }
+    assert(def->name);
+    assert(n->nchildren < NODE_CHILDREN_MAX);
+    struct late_child late = {n, def, options, err};
+    co_group_init(&group);
+    co_group_start(&group, &task, open_late, &late);
+    co_group_wait(&group);
+    return task.result;
+}
+
 static int refuse_leftovers(const struct node *n, json_t *options, struct err *err)
 {
     const char *key = json_object_iter_key(json_object_iter(options));

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Files that an image names: its backing file and its data file. Whoever made the image chose the
+ * names, so they are not trusted: only a plain path, and a backing format that is told, are followed,
+ * unless the user said --trust-image-names. Loops end at the depth limit of the graph.
+ */
+#include "drivers/qcow2/qcow2.h"
+
+#include "base/json.h"
+
+/* "word:..." would reach a protocol. */
+static bool names_protocol(const char *name)
+{
+    size_t n = strcspn(name, ":/");
+
+    return name[n] == ':';
+}
+
+/* @name relative to the folder of @n's image. */
+static char *join(const struct node *n, const char *name)
+{
+    const char *image = node_filename(qcow2_file(n));
+    const char *slash = strrchr(image, '/');
+    char *path;
+
+    if (*name == '/' || !slash || strncmp(image, "json:", 5) == 0) {
+        return strdup(name);
+    }
+    size_t folder = (size_t)(slash + 1 - image);
+    path = malloc(folder + strlen(name) + 1);
+    if (path) {
+        memcpy(path, image, folder);
+        strcpy(path + folder, name);
+    }
+    return path;
+}
+
+int qcow2_resolve_name(const struct node *n, const char *name, const char *what, char **ret_path,
+                       struct err *err)
+{
+    if (names_protocol(name)) {
+        if (!n->graph->trust_image_names) {
+            return err_set(err, -EPERM,
+                           "the image names '%s' as its %s: only plain paths are followed "
+                           "(--trust-image-names allows it)",
+                           name, what);
+        }
+        *ret_path = strdup(name);
+    } else {
+        *ret_path = join(n, name);
+    }
+    return *ret_path ? 0 : err_set(err, -ENOMEM, "no memory for a file name");
+}
+
+/* ---- the backing file ---- */
+
+/* Did the user say what the backing file is (perhaps: none)? */
+static bool backing_is_given(const struct node *n)
+{
+    return json_object_get(n->options, "backing") != NULL;
+}
+
+static json_t *backing_options(const struct node *n, const char *path)
+{
+    const struct qcow2 *q = n->state;
+    json_t *options = json_pack("{s:s}", "filename", path);
+
+    if (options && q->backing_format) {
+        json_object_set_new(options, "driver", json_string(q->backing_format));
+    }
+    return options;
+}
+
+int qcow2_open_backing(struct node *n, struct err *err)
+{
+    struct qcow2 *q = qcow2_of(n);
+    AUTO_FREE char *path = NULL;
+
+    if (!q->backing_name || (n->flags & OPEN_NO_BACKING) || backing_is_given(n)) {
+        q->backing = node_child(n, "backing");
+        return 0;
+    }
+    int r = qcow2_resolve_name(n, q->backing_name, "backing file", &path, err);
+    if (r < 0) {
+        return err_prefix(err, "Could not open backing file: ");
+    }
+    if (!q->backing_format && !n->graph->trust_image_names) {
+        return err_set(err, -EPERM,
+                       "Could not open backing file: the image does not tell the format of its backing file "
+                       "'%s', and guessing is dangerous: name it, or use --trust-image-names",
+                       q->backing_name);
+    }
+    AUTO_JSON json_t *options = backing_options(n, path);
+    if (!options) {
+        return err_set(err, -EINVAL, "Could not open backing file: its name or format is not UTF-8");
+    }
+    r = node_add_child(n, "backing", options, err);
+    if (r < 0) {
+        return err_prefix(err, "Could not open backing file: ");
+    }
+    q->backing = node_child(n, "backing");
+    return 0;
+}
+
+/* ---- the data file ---- */
+
+/* Its name is relative to the working directory, not to the image: so QEMU has it. */
+static int data_path(const struct node *n, const char *name, char **ret_path, struct err *err)
+{
+    int r = qcow2_resolve_name(n, name, "data file", ret_path, err);
+
+    if (r == 0) {
+        free(*ret_path);
+        *ret_path = strdup(name);
+        r = *ret_path ? 0 : err_set(err, -ENOMEM, "no memory for a file name");
+    }
+    return r;
+}
+
+int qcow2_open_data_file(struct node *n, struct err *err)
+{
+    struct qcow2 *q = qcow2_of(n);
+    struct node *given = node_child(n, "data-file");
+    AUTO_FREE char *path = NULL;
+
+    q->data = qcow2_file(n);
+    if (!qcow2_has_data_file(q)) {
+        return given ? err_set(err, -EINVAL,
+                               "'data-file' can only be set for images with an external data file")
+                     : 0;
+    }
+    if (!given) {
+        if (!q->data_name) {
+            return err_set(err, -EINVAL, "'data-file' is required for this image");
+        }
+        int r = data_path(n, q->data_name, &path, err);
+        AUTO_JSON json_t *options = r == 0 ? json_pack("{s:s}", "filename", path) : NULL;
+        r = r < 0      ? r
+            : !options ? err_set(err, -EINVAL, "its name is not UTF-8")
+                       : node_add_child(n, "data-file", options, err);
+        if (r < 0) {
+            return err_prefix(err, "Could not open data file: ");
+        }
+        given = node_child(n, "data-file");
+    }
+    q->data = given;
+    return 0;
+}

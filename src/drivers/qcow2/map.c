@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Mapping: from a guest offset through the L1 table (in memory) and an L2 slice (cached) to what lies
+ * there. Works in subclusters; without extended L2 entries a cluster has one.
+ */
+#include "drivers/qcow2/qcow2.h"
+
+#include <inttypes.h>
+
+/* ---- entries ---- */
+
+static enum qcow2_type plain_type(const struct qcow2 *q, struct qcow2_l2 e)
+{
+    bool host = qcow2_l2_has_host(q, e);
+
+    if ((e.entry & QCOW2_ZERO) && q->h.version >= 3) {
+        return host ? QCOW2_ZERO_ALLOC : QCOW2_ZERO_PLAIN;
+    }
+    return host ? QCOW2_NORMAL : QCOW2_UNALLOCATED;
+}
+
+enum qcow2_type qcow2_sub_type(const struct qcow2 *q, struct qcow2_l2 e, unsigned sub)
+{
+    if (e.entry & QCOW2_COMPRESSED) {
+        return QCOW2_IS_COMPRESSED;
+    }
+    if (q->subclusters == 1) {
+        return plain_type(q, e);
+    }
+    bool host = qcow2_l2_has_host(q, e);
+    bool alloc = e.bitmap >> sub & 1;
+    bool zero = e.bitmap >> (sub + 32) & 1;
+    if (alloc && (zero || !host)) {
+        return QCOW2_INVALID;
+    }
+    return alloc  ? QCOW2_NORMAL
+           : zero ? (host ? QCOW2_ZERO_ALLOC : QCOW2_ZERO_PLAIN)
+                  : (host ? QCOW2_UNALLOCATED_ALLOC : QCOW2_UNALLOCATED);
+}
+
+struct qcow2_l2 qcow2_l2_get(const struct qcow2 *q, const struct qcow2_entry *slice, unsigned index)
+{
+    const uint8_t *p = slice->data + (size_t)index * q->l2_entry_bytes_each;
+
+    return (struct qcow2_l2){get_be64(p), q->subclusters > 1 ? get_be64(p + 8) : 0};
+}
+
+void qcow2_l2_set(struct node *n, struct qcow2_entry *slice, unsigned index, struct qcow2_l2 e)
+{
+    struct qcow2 *q = qcow2_of(n);
+    uint8_t *p = slice->data + (size_t)index * q->l2_entry_bytes_each;
+
+    put_be64(p, e.entry);
+    if (q->subclusters > 1) {
+        put_be64(p + 8, e.bitmap);
+    }
+    qcow2_cache_dirty(q->l2_cache, slice);
+}
+
+/* ---- tables ---- */
+
+/* Host offset of the L2 table for @guest; 0: there is none. */
+static co_fn int l2_table_of(struct node *n, uint64_t guest, uint64_t *ret)
+{
+    struct qcow2 *q = qcow2_of(n);
+    uint64_t index = guest >> qcow2_l1_shift(q);
+
+    *ret = index < q->h.l1_entries ? q->l1[index] & QCOW2_OFFSET_MASK : 0;
+    if (UNLIKELY(qcow2_in_cluster(q, *ret))) {
+        qcow2_damaged(n, true, "L2 table offset %#" PRIx64 " unaligned (L1 index: %#" PRIx64 ")", *ret,
+                      index);
+        return -EIO;
+    }
+    return 0;
+}
+
+static uint64_t slice_offset(const struct qcow2 *q, uint64_t table, uint64_t guest)
+{
+    uint64_t in_table = (guest >> q->cluster_bits) & ((UINT64_C(1) << q->l2_bits) - 1);
+
+    return table + (in_table >> q->slice_bits) * qcow2_cache_entry_bytes(q->l2_cache);
+}
+
+int qcow2_get_slice(struct node *n, uint64_t guest, bool locked, struct qcow2_entry **ret)
+{
+    struct qcow2 *q = qcow2_of(n);
+    uint64_t table;
+    int r = l2_table_of(n, guest, &table);
+
+    if (r == 0 && table == 0) {
+        *ret = NULL;
+        return 0;
+    }
+    return r < 0 ? r : qcow2_cache_get(q->l2_cache, slice_offset(q, table, guest), locked, ret);
+}
+
+/* Where an entry was found, for messages. */
+static uint64_t table_for_message(struct node *n, uint64_t guest)
+{
+    struct qcow2 *q = qcow2_of(n);
+
+    return q->l1[guest >> qcow2_l1_shift(q)] & QCOW2_OFFSET_MASK;
+}
+
+int qcow2_check_l2(struct node *n, uint64_t guest, const struct qcow2_entry *slice, struct qcow2_l2 e)
+{
+    struct qcow2 *q = qcow2_of(n);
+    uint64_t host = e.entry & QCOW2_OFFSET_MASK;
+    unsigned index = (unsigned)(guest >> q->cluster_bits) & ((1u << q->l2_bits) - 1);
+
+    (void)slice;
+    if (e.entry & QCOW2_COMPRESSED) {
+        if (qcow2_has_data_file(q)) {
+            qcow2_damaged(
+                n, true,
+                "Compressed cluster entry found in image with external data file (L2 offset: %#" PRIx64
+                ", L2 index: %#x)",
+                table_for_message(n, guest), index);
+            return -EIO;
+        }
+        return 0;
+    }
+    if (UNLIKELY(qcow2_in_cluster(q, host))) {
+        bool zero = q->subclusters == 1 && (e.entry & QCOW2_ZERO);
+        qcow2_damaged(n, true,
+                      zero ? "Preallocated zero cluster offset %#" PRIx64 " unaligned (L2 offset: %#" PRIx64
+                             ", L2 index: %#x)"
+                           : "Cluster allocation offset %#" PRIx64 " unaligned (L2 offset: %#" PRIx64
+                             ", L2 index: %#x)",
+                      host, table_for_message(n, guest), index);
+        return -EIO;
+    }
+    if (UNLIKELY(qcow2_has_data_file(q) && qcow2_l2_has_host(q, e) &&
+                 host != round_down(guest, q->cluster_bytes))) {
+        qcow2_damaged(n, true,
+                      "External data file host cluster offset %#" PRIx64
+                      " does not match guest cluster offset: %#" PRIx64 ", L2 index: %#x)",
+                      host, round_down(guest, q->cluster_bytes), index);
+        return -EIO;
+    }
+    return 0;
+}
+
+/* ---- map ---- */
+
+static enum map_kind kind_of(enum qcow2_type t)
+{
+    switch (t) {
+    case QCOW2_NORMAL:
+        return MAP_DATA;
+    case QCOW2_ZERO_PLAIN:
+    case QCOW2_ZERO_ALLOC:
+        return MAP_ZERO;
+    case QCOW2_IS_COMPRESSED:
+        return MAP_SPECIAL;
+    default:
+        return MAP_BACKING;
+    }
+}
+
+/* No L2 table: how far does that go on? */
+static uint64_t unmapped_bytes(const struct qcow2 *q, uint64_t guest, uint64_t bytes)
+{
+    unsigned shift = qcow2_l1_shift(q);
+    uint64_t end = guest + bytes;
+    uint64_t at = guest;
+
+    while (at < end) {
+        uint64_t index = at >> shift;
+        if (index >= q->h.l1_entries) {
+            return bytes;
+        }
+        if (q->l1[index] & QCOW2_OFFSET_MASK) {
+            break;
+        }
+        at = (index + 1) << shift;
+    }
+    return MIN(at, end) - guest;
+}
+
+/* Subclusters from @guest on, within the slice, of the same kind and in a row on the host. */
+static co_fn int map_in_slice(struct node *n, const struct qcow2_entry *slice, uint64_t guest, uint64_t bytes,
+                              struct mapping *ret)
+{
+    struct qcow2 *q = qcow2_of(n);
+    unsigned index = qcow2_slice_index(q, guest);
+    unsigned entries = 1u << q->slice_bits;
+    uint64_t in_cluster = qcow2_in_cluster(q, guest);
+    uint64_t want = in_cluster + bytes; /* from the cluster's beginning */
+    unsigned sub = (unsigned)(in_cluster >> q->sub_bits);
+    uint64_t sub_bytes = UINT64_C(1) << q->sub_bits;
+    uint64_t have = (uint64_t)sub << q->sub_bits; /* from the cluster's beginning */
+    enum qcow2_type first = QCOW2_INVALID;
+    uint64_t host = 0, base = 0;
+    bool alloc = false;
+
+    for (unsigned i = index; i < entries && have < want; i++, sub = 0) {
+        struct qcow2_l2 e = qcow2_l2_get(q, slice, i);
+        uint64_t at = (uint64_t)(i - index) << q->cluster_bits;
+        host = e.entry & QCOW2_OFFSET_MASK;
+        if (i > index && (((e.entry & QCOW2_COMPRESSED) || first == QCOW2_IS_COMPRESSED) ||
+                          (first == QCOW2_NORMAL && host != base + at))) {
+            break;
+        }
+        int r = qcow2_check_l2(n, guest + (i > index ? at - in_cluster : 0), slice, e);
+        if (r < 0) {
+            if (i > index) {
+                break; /* told when it is asked for */
+            }
+            return r;
+        }
+        for (; sub < q->subclusters && have < want; sub++, have += sub_bytes) {
+            enum qcow2_type t = qcow2_sub_type(q, e, sub);
+            if (first == QCOW2_INVALID) {
+                first = t;
+                base = host;
+                ret->cookie = e.entry;
+                alloc = t == QCOW2_ZERO_ALLOC;
+            } else if (kind_of(t) != kind_of(first) || (t == QCOW2_ZERO_ALLOC) != alloc ||
+                       (alloc && host != base + at)) {
+                goto done;
+            }
+            if (t == QCOW2_INVALID) {
+                qcow2_damaged(n, true,
+                              "Invalid cluster entry found  (L2 offset: %#" PRIx64 ", L2 index: %#x)",
+                              table_for_message(n, guest),
+                              (unsigned)(guest >> q->cluster_bits) & ((1u << q->l2_bits) - 1));
+                return -EIO;
+            }
+        }
+    }
+done:
+    ret->kind = kind_of(first);
+    ret->bytes = MIN(have, want) - in_cluster;
+    ret->offset = base + in_cluster;
+    ret->allocated = alloc;
+    ret->compressed = first == QCOW2_IS_COMPRESSED;
+    if (ret->kind == MAP_DATA || alloc) {
+        ret->node = q->data;
+    } else if (ret->kind == MAP_BACKING) {
+        ret->node = q->backing;
+    }
+    return 0;
+}
+
+int qcow2_map(struct node *n, uint64_t offset, uint64_t bytes, struct mapping *ret)
+{
+    struct qcow2 *q = qcow2_of(n);
+    struct qcow2_entry *slice;
+    uint64_t table;
+    int r = l2_table_of(n, offset, &table);
+
+    *ret = (struct mapping){0};
+    if (r < 0) {
+        return r;
+    }
+    if (table == 0) {
+        *ret = (struct mapping){
+            .kind = MAP_BACKING, .bytes = unmapped_bytes(q, offset, bytes), .node = q->backing};
+        return 0;
+    }
+    uint64_t at = slice_offset(q, table, offset);
+    slice = qcow2_cache_peek(q->l2_cache, at);
+    if (LIKELY(slice)) {
+        /* nothing waits below, unless damage is found, and then nothing of the slice is used after */
+        return map_in_slice(n, slice, offset, bytes, ret);
+    }
+    r = qcow2_cache_get(q->l2_cache, at, false, &slice);
+    if (r == 0) {
+        r = map_in_slice(n, slice, offset, bytes, ret);
+        qcow2_cache_put(q->l2_cache, slice);
+    }
+    return r;
+}
