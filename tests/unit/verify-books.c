@@ -264,7 +264,7 @@ static void evicted_operations_are_remembered_by_granule(void **state)
     struct lost lost = {0};
 
     assert_int_equal(history_prepare(&h, 16, 1024, 64 * MiB), 0); /* granules of 1 MiB */
-    zero_op(&h, 3 * MiB + 512, 2 * MiB);                       /* touches granules 3, 4 and 5 */
+    zero_op(&h, 3 * MiB + 512, 2 * MiB);                          /* touches granules 3, 4 and 5 */
     for (int i = 0; i < 16; i++) {
         zero_op(&h, 0, 512);
     }
@@ -312,11 +312,12 @@ static void a_granule_keeps_the_latest(void **state)
     uint64_t slow = history_begin(&h, PAST_ZERO, 1, 1 * MiB, 512);
     uint64_t id = history_begin(&h, PAST_ZERO, 2, 1 * MiB + 4096, 512);
     history_done(&h, id, true, false, false, 1 * MiB + 4096, 512); /* seq 1 */
-    h.flushed_seq = h.done_seq;
-    history_done(&h, slow, true, false, false, 1 * MiB, 512); /* seq 2, evicted first */
+    uint64_t flush = h.done_seq;                                   /* one begins here, and succeeds late */
+    history_done(&h, slow, true, false, false, 1 * MiB, 512);      /* seq 2, evicted first */
     for (int i = 0; i < 16; i++) {
         zero_op(&h, 0, 512);
     }
+    h.flushed_seq = flush;
     history_lose_unflushed(&h, 64 * MiB, note_lost, &lost);
     assert_int_equal(lost.coarse, 1);
     assert_int_equal(lost.start, 1 * MiB);
