@@ -474,7 +474,7 @@ static void watch_signals(void *arg)
     struct serve *s = arg;
     struct signalfd_siginfo info;
 
-    while (fd_poll(s->signal_fd, POLLIN, UINT64_MAX) > 0) {
+    while (!s->finished && fd_poll(s->signal_fd, POLLIN, UINT64_MAX) > 0) {
         if (read(s->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
             take_signal(s, (int)info.ssi_signo, info.ssi_code == SI_KERNEL);
         }
