@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* `blkproof serve`: what its arguments (serve_args.c) and its run (serve.c) share. */
+#ifndef TOOLS_SERVE_H
+#define TOOLS_SERVE_H
+
+#include <signal.h>
+
+#include "export/nbd/server.h"
+#include "tools/tools.h"
+
+struct image {
+    const char *text; /* as given */
+    const char *name; /* export name */
+    size_t name_len;
+    const char *format; /* or NULL */
+    bool opts;          /* --image-opts */
+    char *export_name;  /* owned */
+    struct node *node;
+};
+
+struct serve {
+    struct tool *tool;
+    struct graph graph;
+    struct nbd_server_config config;
+    struct nbd_server *server;
+
+    /* the command line */
+    struct image *images;
+    unsigned nimages;
+    const char **addresses;
+    unsigned naddresses;
+    const char *description, *report, *pid_file, *run;
+    unsigned open_flags;
+    bool read_only, once, scrub, progress, json, quiet;
+
+    /* the run */
+    sigset_t old_mask;
+    int signal_fd;
+    bool watching;  /* the coroutine that waits for signals is alive */
+    bool releasing; /* so is release_held */
+    bool scrubbing; /* so is scrub_now */
+    bool finished;  /* both shall end */
+    char *private_dir;
+    char *private_address;
+    pid_t child;
+    bool child_alive;
+    int child_status;
+    int signal;
+    bool pid_written;
+    bool end; /* wind down */
+    struct co_queue changed;
+    bool failed;
+};
+
+/* Fill in the command line. 0; or -1 with *@ret_status set: all is said, exit with it. */
+int serve_parse(struct serve *s, int argc, char **argv, int *ret_status);
+
+#endif
