@@ -84,7 +84,7 @@ guest_run() {
         -display none -kernel "$KERNEL_IMAGE" -initrd "$dir/payload.gz" \
         -append 'console=ttyS0 quiet panic=-1 random.trust_cpu=on' -serial "file:$dir/$name.console" "$@" \
         >"$dir/$name.qemu" 2>&1 </dev/null 3>&- || status=$?
-    tr -d '\r' <"$dir/$name.console" | sed '1,/GUEST-BEGIN/d; /^GUEST-END/,$d' >"$dir/$name.guest"
+    tr -d '\r' <"$dir/$name.console" | sed '0,/GUEST-BEGIN/d; /^GUEST-END/,$d' >"$dir/$name.guest"
     if [ "$status" != 0 ]; then
         echo "qemu ended with status $status:" >&2
         cat "$dir/$name.qemu" >&2
