@@ -51,8 +51,9 @@ static int build_options(const struct io_open *how, json_t **ret_options, struct
     if (r < 0) {
         return r;
     }
-    if (how->format != NULL && json_object_get(options, "driver") == NULL) {
-        json_object_set_new(options, "driver", json_string(how->format));
+    if (how->format != NULL && json_object_get(options, "driver") == NULL &&
+        json_object_set_new(options, "driver", json_string(how->format)) < 0) {
+        return err_set(err, -EINVAL, "Unknown driver '%s'", how->format); /* not UTF-8 */
     }
     if (!how->image_opts && how->name != NULL && !(is_json && how->format == NULL && text == NULL)) {
         r = add_name(options, how->name, err);

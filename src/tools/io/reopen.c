@@ -126,7 +126,8 @@ static co_fn int open_anew(struct io *io, unsigned flags, struct err *err)
     node_unref(TAKE_PTR(io->node));
     int r = io_open_node(io, options, flags, err);
     if (r < 0 && io_open_node(io, options, old_flags, &again) < 0) {
-        err_prefix(err, "the image is closed now (opened as before: %s): ", again.text);
+        err_prefix(err,
+                   "the image is closed now, as it cannot be opened as before either (%s): ", again.text);
     }
     return r;
 }
