@@ -24,8 +24,6 @@ static const struct option qcow2_options[] = {
      .help = "the same for clusters that only deleted snapshots used (default: on)"},
     {"pass-discard-other", OPT_ENUM, AT(discard_other), .def = "default", .values = switch_values,
      .help = "the same for other clusters that became free (default: off)"},
-    {"discard-no-unref", OPT_BOOL, AT(discard_no_unref), .def = "off",
-     .help = "accepted as QEMU's option; discarded clusters are always freed"},
     {"overlap-check", OPT_ENUM, AT(overlap_check), .def = "cached", .values = overlap_values,
      .help = "what writes are checked against: none, constant (header and tables), cached and all (also L2 "
              "tables and refcount blocks)"},
@@ -38,7 +36,6 @@ static const struct option qcow2_options[] = {
      .help = "bytes of refcount blocks kept in memory; 0: four clusters"},
     {"cache-clean-interval", OPT_UINT, AT(clean_interval),
      .help = "accepted as QEMU's option; the caches are bounded instead"},
-    {"encrypt", OPT_JSON, AT(encrypt), .help = "accepted as QEMU's option; encrypted data is refused"},
     {0},
 };
 

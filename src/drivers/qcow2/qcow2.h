@@ -162,9 +162,7 @@ struct qcow2 {
     int discard_request, discard_snapshot, discard_other;
     int overlap_check;
     uint64_t cache_bytes, l2_cache_bytes, l2_entry_bytes, refcount_cache_bytes;
-    json_t *encrypt;
     uint64_t clean_interval;
-    bool discard_no_unref;
 
     struct qcow2_header h;                           /* as on disk, kept up to date */
     char *backing_name, *backing_format, *data_name; /* as stored in the image; NULL: none */
