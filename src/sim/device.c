@@ -330,6 +330,9 @@ static co_fn int fail_legally(struct node *n, const struct req *r)
     if ((r->op == REQ_WRITE || r->op == REQ_ZERO) && rng_below(loop_rng(), 4) != 0) {
         write_some(n, r);
     }
+    if (r->op == REQ_FLUSH && d->restart_ppm > 0) { /* as Linux's page cache after a failed fsync */
+        lossy_restart(&d->lossy, node_below(n));
+    }
     return -(int)d->error;
 }
 
@@ -574,15 +577,16 @@ static co_fn void maybe_restart(struct node *n, const struct req *r)
     }
 }
 
-static void note_durable(struct device *d, const struct req *r)
+/* @size: of the node before the request. */
+static void note_durable(struct device *d, const struct req *r, uint64_t size)
 {
     if (d->restart_ppm == 0) {
         return;
     }
     if (r->op == REQ_FLUSH) {
         lossy_durable(&d->lossy, 0, UINT64_MAX);
-    } else if (r->op == REQ_TRUNCATE) { /* sizes are, and the sector where one ends */
-        lossy_durable(&d->lossy, r->offset, UINT64_MAX);
+    } else if (r->op == REQ_TRUNCATE) { /* sizes are, and the sector where the shorter ends */
+        lossy_durable(&d->lossy, MIN(r->offset, size), UINT64_MAX);
     } else if (r->flags & REQ_FUA) {
         lossy_durable(&d->lossy, r->offset, r->bytes);
     }
@@ -592,12 +596,14 @@ static co_fn int device_io(struct node *n, struct req *r)
 {
     struct device *d = n->state;
 
+    uint64_t size = n->size;
+
     assert_limits(n, r);
     dawdle(d);
     maybe_restart(n, r);
     int ret = fails_legally(d, r) ? fail_legally(n, r) : defective_io(n, r);
     if (ret == 0) {
-        note_durable(d, r);
+        note_durable(d, r, size);
     }
     dawdle(d);
     return ret;

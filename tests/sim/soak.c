@@ -55,7 +55,7 @@ static co_fn void open_pair(struct soak *s)
     uint64_t size = round_up(1 + client_below(&s->c, DEVICE_BYTES_MAX), 512);
     uint64_t discard_align = pow2(&s->c, 12, 14);
     device_options(&s->c, test, sizeof(test), discard_align, client_below(&s->c, 2),
-                   getenv("SOAK_RESTARTS") ? client_below(&s->c, 2) * 1000 : 0);
+                   client_below(&s->c, 2) * 1000);
     device_options(&s->c, raw, sizeof(raw), discard_align, false, 0);
     WORLD_OPEN(
         &s->w,

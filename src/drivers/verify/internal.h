@@ -132,6 +132,11 @@ static inline bool indet_clear(const struct indet *s, uint64_t start, uint64_t e
 
 /* ---- the node's state ---- */
 
+struct flush {
+    struct list link;
+    uint64_t id;
+};
+
 enum on_mismatch { ON_STOP, ON_ERROR, ON_REPORT, ON_PAUSE };
 enum length_rule { LENGTH_EQUAL, LENGTH_PREFIX };
 
@@ -154,6 +159,10 @@ struct verify {
     bool reached_told;
     uint64_t graph_reconnects; /* as last seen */
     uint64_t reconnects;       /* of the nodes below, as last seen */
+    uint64_t losses;           /* how often unflushed data may have been lost */
+    struct list flushes;       /* under way, the oldest first: each may turn out to have lost something */
+    uint64_t flush_ids, flush_covers; /* the latter: done_seq up to which flushes succeeded */
+    struct co_queue flushed;   /* who waits for one of them */
     int report_fd;
     struct verify_counts counts;
 };
@@ -182,8 +191,14 @@ co_fn void verify_both(struct verify *v, struct req *test, struct req *raw, int 
 
 /* A read (whole sectors, into one flat buffer @test) that differs from the reference or touches
  * something indeterminate. 0 if the device may show that; else reports it and returns what the
- * policy says. */
-co_fn int verify_settle(struct node *n, const struct req *r, const uint8_t *test);
+ * policy says. READ_AGAIN if something was lost since v->losses was @losses. */
+co_fn int verify_settle(struct node *n, const struct req *r, const uint8_t *test, uint64_t losses);
+
+/* Result of a read whose data the device may have lost since it showed it: it proves nothing, and must
+ * not be pinned. Made again, it does. */
+#define READ_AGAIN (-ERESTART)
+/* Has anything been lost since v->losses was @losses? */
+bool verify_lost_since(struct node *n, uint64_t losses);
 
 /* ---- diagnose.c ---- */
 

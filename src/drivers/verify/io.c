@@ -11,7 +11,8 @@
 #include "base/iov.h"
 #include "drivers/verify/internal.h"
 
-#define LANES 2 /* of a large read: one compares while the other one's pieces are being read */
+#define READ_AGAIN_MAX 16 /* reads made again because the device lost something meanwhile */
+#define LANES          2  /* of a large read: one compares while the other one's pieces are being read */
 
 struct side {
     struct node *n;
@@ -58,17 +59,17 @@ static bool equals(const struct iovec *iov, int niov, const uint8_t *raw)
 }
 
 /* The test device's data as one buffer: the client's own if it is one. */
-static co_fn int settle(struct node *n, const struct req *r)
+static co_fn int settle(struct node *n, const struct req *r, uint64_t losses)
 {
     if (req_flat(r)) {
-        return verify_settle(n, r, req_flat(r));
+        return verify_settle(n, r, req_flat(r), losses);
     }
     uint8_t *flat = buf_get(r->bytes);
     if (!flat) {
         return -ENOMEM;
     }
     iov_to_buf(r->iov, r->niov, 0, flat, r->bytes);
-    int rc = verify_settle(n, r, flat);
+    int rc = verify_settle(n, r, flat, losses);
     buf_put(flat, r->bytes);
     return rc;
 }
@@ -85,7 +86,8 @@ static bool read_discarded(struct verify *v, const struct req *r)
     return true;
 }
 
-static co_fn int finish_read(struct node *n, const struct req *r, int rc_test, int rc_raw, bool equal)
+static co_fn int finish_read(struct node *n, const struct req *r, uint64_t losses, int rc_test, int rc_raw,
+                             bool equal)
 {
     struct verify *v = n->state;
 
@@ -98,10 +100,10 @@ static co_fn int finish_read(struct node *n, const struct req *r, int rc_test, i
     if (LIKELY(equal && indet_clear(&v->indet, r->offset, r->offset + r->bytes))) {
         return 0;
     }
-    return read_discarded(v, r) ? 0 : settle(n, r);
+    return read_discarded(v, r) ? 0 : settle(n, r, losses);
 }
 
-static co_fn int read_small(struct node *n, struct req *r)
+static co_fn int read_small(struct node *n, struct req *r, uint64_t losses)
 {
     struct verify *v = n->state;
     void *buf = buf_get(r->bytes);
@@ -117,7 +119,7 @@ static co_fn int read_small(struct node *n, struct req *r)
     verify_both(v, &test, &raw, &rc_test, &rc_raw);
     bool equal = rc_test == 0 && rc_raw == 0 && equals(r->iov, r->niov, buf);
     buf_put(buf, r->bytes);
-    return finish_read(n, r, rc_test, rc_raw, equal);
+    return finish_read(n, r, losses, rc_test, rc_raw, equal);
 }
 
 /* A large read is made in pieces, compared while they are still in the cache. */
@@ -181,7 +183,7 @@ static co_fn int lane(void *arg)
     return rc;
 }
 
-static co_fn int read_large(struct node *n, struct req *r)
+static co_fn int read_large(struct node *n, struct req *r, uint64_t losses)
 {
     struct large l = {.n = n, .r = r, .failed_at = UINT64_MAX};
     struct co_task tasks[LANES];
@@ -197,14 +199,23 @@ static co_fn int read_large(struct node *n, struct req *r)
             return tasks[i].result; /* no memory */
         }
     }
-    return finish_read(n, r, l.rc_test, l.rc_raw, !l.differs);
+    return finish_read(n, r, losses, l.rc_test, l.rc_raw, !l.differs);
 }
 
 static co_fn int read_stable(struct node *n, struct req *r)
 {
-    const struct verify *v = n->state;
+    struct verify *v = n->state;
+    int rc = READ_AGAIN;
 
-    return r->bytes <= v->piece ? read_small(n, r) : read_large(n, r);
+    for (int i = 0; UNLIKELY(rc == READ_AGAIN) && i < READ_AGAIN_MAX; i++) {
+        uint64_t losses = v->losses;
+        rc = r->bytes <= v->piece ? read_small(n, r, losses) : read_large(n, r, losses);
+    }
+    if (UNLIKELY(rc == READ_AGAIN)) { /* a device that restarts at every read proves nothing */
+        v->counts.unverified_bytes += r->bytes;
+        rc = 0;
+    }
+    return rc;
 }
 
 /* As one buffer would: the elements get their bytes in order, so memory named twice keeps the last. */
@@ -240,18 +251,15 @@ static co_fn int do_read(struct node *n, struct req *r)
 
 /* Both sides have answered: keep the books. */
 static co_fn int finish_change(struct node *n, const struct req *r, uint64_t id, enum past_kind kind,
-                               uint64_t reconnects, int rc_test, int rc_raw)
+                               uint64_t losses, int rc_test, int rc_raw)
 {
     struct verify *v = n->state;
     bool ok = rc_test == 0 && rc_raw == 0;
-    bool lost = n->graph->reconnects != reconnects;
+    bool lost = verify_lost_since(n, losses);
     uint64_t end = r->offset + round_up(r->bytes, SECTOR_SIZE);
 
-    if (UNLIKELY(lost)) {
-        verify_look_for_reconnects(n);
-    }
-    history_done(&v->history, id, ok, (r->flags & REQ_FUA) && !v->never_flushed && !lost, lost, r->offset,
-                 r->bytes);
+    bool durable = (r->flags & REQ_FUA) && !v->never_flushed && !lost && list_empty(&v->flushes);
+    history_done(&v->history, id, ok, durable, lost, r->offset, r->bytes);
     if (kind == PAST_DISCARD) {
         indet_add(&v->indet, r->offset, end, INDET_DISCARDED);
     } else if (!ok || lost) {
@@ -272,7 +280,7 @@ static co_fn int change_in_turn(struct node *n, struct req *r, enum past_kind ki
 {
     struct verify *v = n->state;
     struct req test = *r, raw = *r;
-    uint64_t reconnects = n->graph->reconnects;
+    uint64_t losses = v->losses;
     int rc_test = node_io(v->test, &test), rc_raw = rc_test;
 
     uint64_t id = history_begin(&v->history, kind, r->opno, r->offset, r->bytes);
@@ -286,7 +294,7 @@ static co_fn int change_in_turn(struct node *n, struct req *r, enum past_kind ki
     if (kind == PAST_DISCARD && rc_raw == -ENOTSUP) {
         rc_raw = rc_test;
     }
-    return finish_change(n, r, id, kind, reconnects, rc_test, rc_raw);
+    return finish_change(n, r, id, kind, losses, rc_test, rc_raw);
 }
 
 static co_fn int write_stable(struct node *n, struct req *r)
@@ -294,7 +302,7 @@ static co_fn int write_stable(struct node *n, struct req *r)
     struct verify *v = n->state;
     struct req test = *r, raw = *r;
     struct side side = {v->test, &test};
-    uint64_t reconnects = n->graph->reconnects;
+    uint64_t losses = v->losses;
     struct co_group group;
     struct co_task task;
 
@@ -307,7 +315,7 @@ static co_fn int write_stable(struct node *n, struct req *r)
     history_hash(&v->history, id, r->iov, r->niov); /* beside the test device's write */
     int rc_raw = node_io(v->raw, &raw);
     co_group_wait(&group);
-    return finish_change(n, r, id, PAST_WRITE, reconnects, task.result, rc_raw);
+    return finish_change(n, r, id, PAST_WRITE, losses, task.result, rc_raw);
 }
 
 static co_fn int do_write(struct node *n, struct req *r)
@@ -339,31 +347,47 @@ static co_fn int do_zero(struct node *n, struct req *r)
         return change_in_turn(n, r, PAST_ZERO);
     }
     struct req test = *r, raw = *r;
-    uint64_t reconnects = n->graph->reconnects;
+    uint64_t losses = v->losses;
     uint64_t id = history_begin(&v->history, PAST_ZERO, r->opno, r->offset, r->bytes);
     int rc_test, rc_raw;
     verify_both(v, &test, &raw, &rc_test, &rc_raw);
-    return finish_change(n, r, id, PAST_ZERO, reconnects, rc_test, rc_raw);
+    return finish_change(n, r, id, PAST_ZERO, losses, rc_test, rc_raw);
 }
 
 /* ---- flush, truncate ---- */
+
+/* A flush has ended. What it covers counts as durable once no flush is under way: while one is that may
+ * yet fail, the device may have dropped the data at its failure, and another flush then found nothing to
+ * do (as Linux's page cache does). */
+static void finish_flush(struct node *n, struct flush *flush, uint64_t seq, int rc_test, int rc_raw)
+{
+    struct verify *v = n->state;
+
+    verify_look_for_reconnects(n); /* what was lost before the flush is not covered */
+    list_del(&flush->link);
+    if (rc_test == 0 && rc_raw == 0) {
+        v->flush_covers = MAX(v->flush_covers, seq);
+    } else if (rc_test != -ENOTSUP) {
+        v->flush_covers = 0;
+        verify_lose_unflushed(n);
+    }
+    if (list_empty(&v->flushes) && !v->never_flushed) {
+        v->history.flushed_seq = MAX(v->history.flushed_seq, v->flush_covers);
+    }
+    co_queue_wake_all(&v->flushed);
+}
 
 static co_fn int do_flush(struct node *n, struct req *r)
 {
     struct verify *v = n->state;
     struct req test = *r, raw = *r;
+    struct flush flush = {.id = ++v->flush_ids};
     uint64_t seq = v->history.done_seq; /* what completed before the flush began is covered by it */
     int rc_test, rc_raw;
+
+    list_add_tail(&v->flushes, &flush.link);
     verify_both(v, &test, &raw, &rc_test, &rc_raw);
-    verify_look_for_reconnects(n); /* what was lost before the flush is not covered */
-    if (rc_test == 0 && rc_raw == 0) {
-        if (!v->never_flushed) {
-            v->history.flushed_seq = MAX(v->history.flushed_seq, seq);
-        }
-    } else if (rc_test != -ENOTSUP) {
-        /* as Linux's page cache: after a failed flush the device may go back to what it had */
-        verify_lose_unflushed(n);
-    }
+    finish_flush(n, &flush, seq, rc_test, rc_raw);
     return rc_test == rc_raw ? rc_test : return_mismatch(n, r, rc_test, rc_raw);
 }
 

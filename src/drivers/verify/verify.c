@@ -171,6 +171,7 @@ void verify_lose_unflushed(struct node *n)
 {
     struct verify *v = n->state;
 
+    v->losses++;
     history_lose_unflushed(&v->history, n->size, add_lost, n);
     verify_tell_bound(n);
 }
@@ -188,6 +189,12 @@ void verify_look_for_reconnects(struct node *n)
         v->reconnects = now;
         verify_lose_unflushed(n);
     }
+}
+
+bool verify_lost_since(struct node *n, uint64_t losses)
+{
+    verify_look_for_reconnects(n);
+    return ((const struct verify *)n->state)->losses != losses;
 }
 
 /* ---- after a mismatch ---- */
@@ -322,6 +329,8 @@ static co_fn int verify_open(struct node *n, struct err *err)
     co_mutex_init(&v->settling);
     co_mutex_init(&v->reporting);
     co_queue_init(&v->held);
+    co_queue_init(&v->flushed);
+    list_init(&v->flushes);
     v->test = node_child(n, "test");
     v->raw = node_child(n, "raw");
     v->never_flushed = ignores_flushes(n);
