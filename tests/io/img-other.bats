@@ -146,3 +146,18 @@ for e in json.load(sys.stdin): print(e["start"], e["length"], e["data"], e["zero
     expect 2 blkproof img nonsense
     expect 2 blkproof img
 }
+
+@test "the manual page names every option that help does, and no other" {
+    local page=$TOP/docs/blkproof-img.1.scd c o
+    for c in bench compare convert create dd info map measure resize; do
+        expect 0 blkproof img "$c" --help
+        while read -r o; do
+            grep -qE -- "(^|[^a-z-])$o([^a-z-]|$)" "$page" || fail "$c $o is not in the manual page"
+        done < <(grep -oE '^  -[^ =]+' <<<"$out" | tr -d ' ,' | grep -vE -- '--(engine|seed)')
+    done
+    expect 0 sh -c 'for c in amend bench bitmap check commit compare convert create dd info map measure rebase resize snapshot
+        do blkproof img $c --help; done'
+    for o in $(grep -oE -- '--[a-z][a-z-]+' "$page" | sort -u); do
+        contains "$out" " $o"
+    done
+}
