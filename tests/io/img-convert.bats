@@ -57,6 +57,23 @@ allocated() { echo $(($(stat -c '%b * %B' "$1"))); }
     equal "$(allocated copy.img)" "$(stat -c %s mixed.img)" "allocated bytes"
 }
 
+# Sectors of data and of zeroes in a pattern without period, so that runs of every length and alignment occur.
+make_mixed() {
+    perl -e 'srand(7); for (1 .. 6000) { print rand() < 0.5 ? "\0" x (512 * int(1 + rand(12))) : chr(1 + rand(255)) x (512 * int(1 + rand(12))) }' >"$1"
+}
+
+@test "runs of zeroes of every length and alignment, into new and into old images" {
+    local s
+    make_mixed mixed.img
+    for s in 512 3k 4k 64k; do
+        expect 0 blkproof img convert -S "$s" mixed.img copy.img
+        cmp mixed.img copy.img
+        pattern_file copy.img "$(stat -c %s mixed.img)" 3
+        expect 0 blkproof img convert -W -n -S "$s" mixed.img copy.img
+        cmp mixed.img copy.img
+    done
+}
+
 @test "-n writes in place: zeroes too, and nothing behind the source" {
     make_sparse sparse.img
     pattern_file target.img $((9 * 1024 * 1024)) 7

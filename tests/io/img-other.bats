@@ -101,6 +101,9 @@ for e in json.load(sys.stdin): print(e["start"], e["length"], e["data"], e["zero
     cp test.img raw.img
     expect 0 blkproof img bench -c 3000 -d 32 blkverify:raw.img:test.img
     equal "$err" ""
+    # large ones overlap in the workers of the engine
+    expect 0 blkproof img bench -c 400 -d 8 -s 256k blkverify:raw.img:test.img
+    equal "$err" ""
     expect 0 blkproof img bench -w -c 500 -d 32 --pattern=7 --flush-interval=40 blkverify:raw.img:test.img
     equal "$err" ""
     cmp raw.img test.img
