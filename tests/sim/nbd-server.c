@@ -20,6 +20,7 @@ struct setup {
     struct nbd_server_config config;
     uint32_t chunk_max; /* of the network */
     bool read_only;
+    bool verified; /* serve a blkverify device; "reference" is its other side */
     unsigned left; /* clients that were served and have gone */
 };
 
@@ -34,7 +35,14 @@ static void begin(struct setup *s)
     s->left = 0;
     s->file = sim_file_create("disk", &(struct sim_disk){.size = DISK_BYTES});
     CHECK(s->file != NULL);
-    WORLD_OPEN(&s->w, "{\"driver\":\"file\",\"filename\":\"disk\"}");
+    if (s->verified) {
+        CHECK(sim_file_create("reference", &(struct sim_disk){.size = DISK_BYTES}) != NULL);
+        WORLD_OPEN(&s->w,
+                   "{\"driver\":\"blkverify\",\"raw\":{\"driver\":\"file\",\"filename\":\"reference\"},"
+                   "\"test\":{\"driver\":\"raw\",\"file\":{\"driver\":\"file\",\"filename\":\"disk\"}}}");
+    } else {
+        WORLD_OPEN(&s->w, "{\"driver\":\"file\",\"filename\":\"disk\"}");
+    }
     s->config.client_left = client_left;
     s->config.opaque = s;
     if (!s->config.handshake_timeout_ns) {
@@ -603,6 +611,40 @@ SCENARIO(requests_of_a_client_that_vanished_finish)
     return 0;
 }
 
+SCENARIO(a_client_that_vanishes_leaves_both_sides_of_a_verified_disk_alike)
+{
+    struct setup *s = arg;
+    static uint8_t data[8192], test[8192], raw[8192];
+    struct rng rng;
+
+    s->verified = true;
+    rng_init(&rng, world_seed);
+    begin(s);
+    struct sim_file *reference = sim_file_find("reference");
+    for (unsigned round = 0; round < 20; round++) {
+        int fd = log_in(s, round % 2);
+        unsigned n = 1 + (unsigned)rng_below(&rng, 12);
+        for (unsigned i = 0; i < n; i++) {
+            rng_fill(&rng, data, sizeof(data));
+            uint64_t offset = 512 * rng_below(&rng, 64); /* they overlap */
+            ask(fd, NBD_CMD_WRITE, 0, i, offset, sizeof(data));
+            /* The last one breaks off somewhere. */
+            tell(fd, data, i + 1 < n ? sizeof(data) : (size_t)rng_below(&rng, sizeof(data)));
+        }
+        co_sleep_ns(rng_below(&rng, 300000));
+        sim_net_break(fd);
+        close(fd);
+    }
+    end(s);
+    CHECK_EQ(s->w.graph.mismatches, 0);
+    for (uint64_t offset = 0; offset < 64 * KiB; offset += sizeof(test)) {
+        sim_file_peek(s->file, offset, test, sizeof(test));
+        sim_file_peek(reference, offset, raw, sizeof(raw));
+        CHECK(memcmp(test, raw, sizeof(test)) == 0);
+    }
+    return 0;
+}
+
 SCENARIO(a_stop_answers_what_was_read)
 {
     struct setup *s = arg;
@@ -975,6 +1017,7 @@ int main(void)
         cmocka_unit_test(write_and_flush_errors_are_answered),
         cmocka_unit_test(half_a_write_is_no_write),
         cmocka_unit_test(requests_of_a_client_that_vanished_finish),
+        cmocka_unit_test(a_client_that_vanishes_leaves_both_sides_of_a_verified_disk_alike),
         cmocka_unit_test(a_stop_answers_what_was_read),
         cmocka_unit_test(a_flood_is_bounded_and_hurts_nobody),
         cmocka_unit_test(many_writes_in_place_wait_for_buffers),
