@@ -37,6 +37,21 @@ flush 0 0"
     equal "$(grep -c '^00000[0-9a-f]*:  03 03 03 03 03 03 03 03 03 03 03 03 03 03 03 03 ' <<<"$out")" 32
 }
 
+@test "a long request of many short buffers goes in copies of 2 MiB, one of long buffers without" {
+    fake s --size $((4 << 20))
+    local short=$(printf '100000 %.0s' {1..31}) # 3,100,000 bytes
+    io 0 s "" 'write -P 5 0 4M' "readv -P 5 0 $short" "writev -P 6 0 $short" 'read -P 6 0 3100000' \
+        'readv -P 5 3100160 300000 300000'
+    said "write 0 4194304
+read 0 2097152
+read 2097152 1002848
+write 0 2097152
+write 2097152 1002848
+read 0 3100000
+read 3100160 300000
+read 3400160 300000"
+}
+
 @test "a server's block sizes: smaller requests are widened, larger ones are cut" {
     fake s --blocks 4096:4096:65536
     io 0 s "" 'write -P 5 512 512' 'read 0 160k'
