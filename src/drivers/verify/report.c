@@ -175,10 +175,11 @@ static void tell_history(struct node *n, uint64_t offset, uint64_t bytes)
     const struct verify *v = n->state;
     ull remembered = history_end(&v->history) - history_first(&v->history);
     ull first = offset / SECTOR_SIZE, last = (offset + bytes - 1) / SECTOR_SIZE;
+    char where[64];
 
-    notice(n, NOTICE_DETAIL,
-           "  last of %llu remembered operations on sectors %llu to %llu, the newest first:", remembered,
-           first, last);
+    snprintf(where, sizeof(where), first == last ? "sector %llu" : "sectors %llu to %llu", first, last);
+    notice(n, NOTICE_DETAIL, "  last of %llu remembered operations on %s, the newest first:", remembered,
+           where);
     if (each_past(&v->history, offset, bytes, tell_past, n) == 0) {
         notice(n, NOTICE_DETAIL, "    none");
     }
