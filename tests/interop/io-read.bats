@@ -30,6 +30,10 @@ read 0  512
 END
 }
 
+@test "dumps: letters and digits, dots for the rest" {
+    same -f raw -c 'write -q -s pattern 5 40' -c 'read -v 0 50' -c 'readv -v 3 5 7' -c 'aio_read -qv 0 9' -c aio_flush a.raw
+}
+
 @test "read: the end of the image" {
     same_commands <<'END'
 read 1M 512
@@ -48,6 +52,7 @@ read -P 010 0 512
 read -P 0 -s 100 0 512
 read -P 0 -l 100 0 512
 read -P 1 -s 100 -l 7 5 512
+read -P 1 -s 100 0 512
 read -P 0 -s 500 -l 100 0 512
 read -P 0 -s 600 0 512
 read -qP 5 0 16

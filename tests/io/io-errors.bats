@@ -88,3 +88,14 @@ says() { # STATUS SENTENCE ARG...
     expect 1 blkproof io -f raw -c 'zrp 0 x' a.raw
     contains "$out" "Parsing error"
 }
+
+@test "hexadecimal numbers have no suffix (newer versions of QEMU; the installed one only warns)" {
+    expect 1 blkproof io -f raw -c 'read 0x1k 512' a.raw
+    equal "$out" "Parsing error: non-numeric argument, or extraneous/unrecognized suffix -- 0x1k"
+}
+
+@test "options of QEMU 8 and later: buffers that are registered" {
+    expect 0 blkproof io -f raw -c 'write -r -q 0 512' -c 'read -rq 0 512' -c 'aio_read -rq 0 512' -c 'writev -rq 0 1 2' a.raw
+    expect 1 blkproof io -f raw -c 'write -r -z 0 512' a.raw
+    equal "$out" "cannot combine zero write with registered I/O buffer"
+}

@@ -6,13 +6,13 @@
 # rates are taken out, and what newer versions of QEMU than the installed one say differently.
 
 # In the working directory: 1 MiB of zeroes, the same with 0xcd in its first sector (twice), nothing,
-# three bytes to write from.
+# ten bytes to write from.
 make_images() {
     truncate -s 1M a.raw h.raw c.raw
     perl -e 'print "\xcd" x 512' | dd of=h.raw conv=notrunc status=none
     cp h.raw c.raw
     : >z.raw
-    printf abc >pattern
+    printf 'aZ9 ~_!\n\0\377' >pattern
     mkdir dir
 }
 
