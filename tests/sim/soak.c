@@ -2,10 +2,10 @@
 /*
  * No legal client and no legal device ever causes an alarm: a random concurrent client over a
  * verifier of two simulated devices that have different limits, fail the same requests (and may have
- * done a part of them), answer in any order, and of which the one under test shows anything where
- * something was discarded. SOAK_OPS is the number of operations of the run, spread over the seeds;
- * `make soak` makes ten million; with BLKPROOF_SEED all of them have that seed. The same seed twice gives the
- * same trace.
+ * done a part of them) and answer in any order; the one under test shows anything where something was
+ * discarded, and restarts, losing what was not flushed. SOAK_OPS is the number of operations of the
+ * run, spread over the seeds (the full proof: 10000000); with BLKPROOF_SEED all of them have that
+ * seed. The same seed twice gives the same trace.
  */
 #include "client.h"
 #include "drivers/verify/verify.h"

@@ -162,7 +162,7 @@ struct verify {
     uint64_t losses;           /* how often unflushed data may have been lost */
     struct list flushes;       /* under way, the oldest first: each may turn out to have lost something */
     uint64_t flush_ids, flush_covers; /* the latter: done_seq up to which flushes succeeded */
-    struct co_queue flushed;   /* who waits for one of them */
+    struct co_queue flushed;          /* who waits for one of them */
     int report_fd;
     struct verify_counts counts;
 };
