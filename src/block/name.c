@@ -57,3 +57,39 @@ int name_to_options(const char *name, json_t **ret_options, struct err *err)
     }
     return r;
 }
+
+/* @name relative to the folder of @image. */
+static char *beside(const char *image, const char *name)
+{
+    const char *slash = strrchr(image, '/');
+
+    if (*name == '/' || !slash || strncmp(image, "json:", 5) == 0) {
+        return strdup(name);
+    }
+    size_t folder = (size_t)(slash + 1 - image);
+    char *path = malloc(folder + strlen(name) + 1);
+    if (path) {
+        memcpy(path, image, folder);
+        strcpy(path + folder, name);
+    }
+    return path;
+}
+
+int name_inside_image(const struct graph *g, const char *image, const char *name, const char *what,
+                      char **ret_path, struct err *err)
+{
+    bool protocol = protocol_length(name) > 0 || name[0] == ':';
+
+    if (protocol && !g->trust_image_names) {
+        return err_set(err, -EPERM,
+                       "the image names '%s' as its %s: only plain paths are followed "
+                       "(--trust-image-names allows it)",
+                       name, what);
+    }
+    char *path = protocol ? strdup(name) : beside(image, name);
+    if (!path) {
+        return err_set(err, -ENOMEM, "no memory for a file name");
+    }
+    *ret_path = path;
+    return 0;
+}
