@@ -55,6 +55,13 @@ allocated() { echo $(($(stat -c '%b * %B' "$1"))); }
     expect 0 blkproof img convert -S 1M mixed.img copy.img
     cmp mixed.img copy.img
     equal "$(allocated copy.img)" "$(stat -c %s mixed.img)" "allocated bytes"
+    # also when the run is longer than what is read at once otherwise
+    dd if=/dev/zero of=mixed.img bs=1M seek=1 count=1 conv=notrunc status=none
+    expect 0 blkproof img convert -S 2M mixed.img copy.img
+    cmp mixed.img copy.img
+    equal "$(allocated copy.img)" "$(stat -c %s mixed.img)" "allocated bytes"
+    expect 0 blkproof img convert -S 1M mixed.img copy.img
+    equal "$(allocated copy.img)" "$(($(stat -c %s mixed.img) - 1048576))" "allocated bytes"
 }
 
 # Sectors of data and of zeroes in a pattern without period, so that runs of every length and alignment occur.

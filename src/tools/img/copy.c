@@ -51,7 +51,7 @@ static co_fn int learn_status(struct copy *c, const struct copy_source *s)
         return fail(c, r, "reading block status", c->next);
     }
     if (r < 0) { /* reading will tell, sector by sector */
-        e = (struct extent){.bytes = MIN(s->bytes - in_source, COPY_PIECE_BYTES)};
+        e = (struct extent){.bytes = MIN(s->bytes - in_source, c->piece_bytes)};
     }
     assert(e.bytes > 0);
     c->known_end = c->next + e.bytes;
@@ -68,7 +68,7 @@ static bool take_locked(struct copy *c, struct piece *ret)
     if (c->next >= c->known_end && learn_status(c, s) < 0) {
         return false;
     }
-    uint64_t unit = c->known_zero ? ZERO_PIECE_BYTES : COPY_PIECE_BYTES;
+    uint64_t unit = c->known_zero ? ZERO_PIECE_BYTES : c->piece_bytes;
     /* Pieces end on multiples of their size, so that zero runs keep their alignment. */
     uint64_t end = MIN(c->known_end, round_down(c->next, unit) + unit);
     *ret = (struct piece){.source = s, .offset = c->next, .bytes = end - c->next, .zero = c->known_zero};
@@ -220,7 +220,7 @@ static co_fn int worker(void *arg)
 {
     struct copy *c = arg;
     struct piece p;
-    char *buf = buf_get(COPY_PIECE_BYTES);
+    char *buf = buf_get(c->piece_bytes);
 
     if (buf == NULL) {
         return fail(c, -ENOMEM, "allocating a buffer", c->next);
@@ -230,8 +230,15 @@ static co_fn int worker(void *arg)
             break;
         }
     }
-    buf_put(buf, COPY_PIECE_BYTES);
+    buf_put(buf, c->piece_bytes);
     return 0;
+}
+
+/* A whole number of sparse units, so that a run of zeroes is seen whole. */
+static uint64_t piece_size(const struct copy *c)
+{
+    uint64_t bytes = MIN(COPY_PIECE_BYTES, COPY_BUFFER_BYTES / c->workers);
+    return c->sparse_bytes > 0 ? round_up(bytes, c->sparse_bytes) : bytes;
 }
 
 int copy_run(struct copy *c)
@@ -240,6 +247,7 @@ int copy_run(struct copy *c)
     struct co_group group;
 
     assert(c->workers > 0 && c->workers <= COPY_WORKERS_MAX);
+    c->piece_bytes = piece_size(c);
     co_mutex_init(&c->pick);
     co_queue_init(&c->turn);
     co_group_init(&group);

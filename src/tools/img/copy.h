@@ -6,7 +6,8 @@
 #include "tools/img/img.h"
 
 #define COPY_WORKERS_MAX    16        /* as qemu-img */
-#define COPY_PIECE_BYTES    (1 * MiB) /* read and written at once */
+#define COPY_PIECE_BYTES    (1 * MiB) /* at most read and written at once, unless -S asks for more */
+#define COPY_BUFFER_BYTES   (4 * MiB) /* of all workers, likewise: more falls out of the caches */
 #define COPY_SPARSE_DEFAULT 4096u
 
 /* Bytes [start, start + bytes) of @node come at @at of the target. */
@@ -31,6 +32,7 @@ struct copy {
     struct img_progress *progress;
     /* The engine's: */
     struct co_mutex pick;
+    uint64_t piece_bytes;
     uint64_t next;      /* first byte that no worker has taken */
     uint64_t known_end; /* what is known about the range at next, up to here */
     bool known_zero;
