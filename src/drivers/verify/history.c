@@ -5,8 +5,12 @@
  * where have these bytes been seen before (diagnose.c). It never answers from what it has forgotten:
  * then the answer is "unknown", and the caller is lenient.
  */
+#ifdef HAVE_XXH_DISPATCH
+#include <xxh_x86dispatch.h> /* XXH3_64bits for the processor that it runs on */
+#else
 #define XXH_INLINE_ALL
 #include <xxhash.h>
+#endif
 
 #include "base/iov.h"
 #include "drivers/verify/internal.h"
