@@ -60,6 +60,25 @@ member() {
     equal "$out" ""
 }
 
+@test "killed in the middle: every line is whole" {
+    need nbdsh
+    local i
+    for ((i = 0; i < 1048576; i += 4096)); do flip_bit test.img "$i" 1; done
+    serve s --report report.json \
+        'json:{"driver":"blkverify","on-mismatch":"report","raw":{"driver":"file","filename":"raw.img"},"test":{"driver":"file","filename":"test.img"}}'
+    bg client nbdsh -u "$(uri s)" -c 'while True:
+    for i in range(256): h.pread(4096, i * 4096)'
+    wait_until "some lines of the report" lines_at_least 50
+    kill -KILL "$(pid s)"
+    reap s || true
+    member '[0]["mismatch"]' # parses every line
+    equal "$(tail -c 1 report.json | hex /dev/stdin 0 1)" 0a
+}
+
+lines_at_least() {
+    [ "$(wc -l <report.json)" -ge "$1" ]
+}
+
 @test "scrub=on finds at the end what nobody read" {
     flip_bit test.img 1048575 7
     local opts=driver=blkverify,raw.driver=file,raw.filename=raw.img,test.driver=file,test.filename=test.img
