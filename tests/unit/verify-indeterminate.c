@@ -158,6 +158,7 @@ TEST(forgotten_old_contents_are_believed_and_counted)
     assert_filled(rig->raw, 0, 512, 0x77);
     assert_quiet(rig);
     rig_close(rig);
+    assert_said(rig, "W blkverify: 512 bytes were believed");
 }
 
 TEST(evicted_old_contents_are_believed_and_counted)
@@ -256,8 +257,10 @@ TEST(discarded_data_may_be_anything_at_every_read)
         fill(rig->test, 0, 4096, i + 10);
         assert_filled(rig->v, 0, 4096, i + 10);
     }
-    assert_quiet(rig);
+    assert_int_equal(counts(rig).discarded_bytes, 3 * 4096);
+    assert_int_equal(counts(rig).unverified_bytes, 0);
     rig_close(rig);
+    assert_quiet(rig);
 }
 
 TEST(discard_reaches_no_further_than_its_range)

@@ -82,7 +82,7 @@ static bool read_discarded(struct verify *v, const struct req *r)
     if (v->discard_stable || indet_at(&v->indet, r->offset, end, &until) != INDET_DISCARDED || until != end) {
         return false;
     }
-    v->counts.unverified_bytes += r->bytes;
+    v->counts.discarded_bytes += r->bytes;
     return true;
 }
 
@@ -212,7 +212,7 @@ static co_fn int read_stable(struct node *n, struct req *r)
         rc = r->bytes <= v->piece ? read_small(n, r, losses) : read_large(n, r, losses);
     }
     if (UNLIKELY(rc == READ_AGAIN)) { /* a device that restarts at every read proves nothing */
-        v->counts.unverified_bytes += r->bytes;
+        v->counts.discarded_bytes += r->bytes;
         rc = 0;
     }
     return rc;

@@ -113,10 +113,10 @@ static co_fn void settle_ranges(const struct read *s)
         if (kind == INDET_VERSIONS) {
             settle_versions(s, at, until);
         } else if (kind == INDET_DISCARDED && !v->discard_stable) {
-            v->counts.unverified_bytes += until - at;
+            v->counts.discarded_bytes += until - at;
             excuse(s, at, until);
         } else if (kind != INDET_NONE) {
-            v->counts.unverified_bytes += until - at;
+            *(kind == INDET_ANY ? &v->counts.unverified_bytes : &v->counts.discarded_bytes) += until - at;
             pin(s, at, until);
         }
     }

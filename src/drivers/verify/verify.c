@@ -355,6 +355,23 @@ static co_fn int verify_open(struct node *n, struct err *err)
     return rc;
 }
 
+/* What was believed is not to go unnoticed. */
+static void tell_unverified(struct node *n)
+{
+    const struct verify *v = n->state;
+    char text[256];
+
+    if (v->counts.unverified_bytes == 0 || n->graph->standin || !n->graph->notice) {
+        return;
+    }
+    snprintf(
+        text, sizeof(text),
+        "blkverify: %llu bytes were believed after errors or a reconnect: what they had held was not in the "
+        "history (options history, history-sectors)",
+        (unsigned long long)v->counts.unverified_bytes);
+    n->graph->notice(n->graph, NOTICE_WARNING, text);
+}
+
 static co_fn void verify_close(struct node *n)
 {
     struct verify *v = n->state;
@@ -367,6 +384,7 @@ static co_fn void verify_close(struct node *n)
         if (v->scrub && !v->stopped) {
             verify_scrub_with(n, verify_io, NULL, NULL, NULL);
         }
+        tell_unverified(n);
         verify_report_close(v);
     }
     history_finish(&v->history);
@@ -377,8 +395,9 @@ static co_fn json_t *verify_info(struct node *n)
 {
     const struct verify *v = n->state;
 
-    return json_pack("{s:I, s:I, s:I, s:I, s:b}", "mismatches", (json_int_t)v->counts.mismatches,
-                     "unverified-bytes", (json_int_t)v->counts.unverified_bytes, "pinned-bytes",
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:b}", "mismatches", (json_int_t)v->counts.mismatches,
+                     "unverified-bytes", (json_int_t)v->counts.unverified_bytes, "discarded-bytes",
+                     (json_int_t)v->counts.discarded_bytes, "pinned-bytes",
                      (json_int_t)v->counts.pinned_bytes, "indeterminate-ranges", (json_int_t)v->indet.count,
                      "paused", (int)v->paused);
 }

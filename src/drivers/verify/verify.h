@@ -22,7 +22,8 @@ int verify_report_to(struct node *n, const char *path, struct err *err);
 
 struct verify_counts {
     uint64_t mismatches;           /* reported by this node */
-    uint64_t unverified_bytes;     /* read while anything had to be accepted */
+    uint64_t unverified_bytes;     /* believed: the history no longer knew what was there before */
+    uint64_t discarded_bytes;      /* believed: they were discarded */
     uint64_t pinned_bytes;         /* indeterminate, then fixed by what the device showed */
     uint64_t indeterminate_ranges; /* now */
 };
