@@ -7,49 +7,12 @@
 #include "drivers/qcow2/qcow2.h"
 
 #include "base/json.h"
-
-/* "word:..." would reach a protocol. */
-static bool names_protocol(const char *name)
-{
-    size_t n = strcspn(name, ":/");
-
-    return name[n] == ':';
-}
-
-/* @name relative to the folder of @n's image. */
-static char *join(const struct node *n, const char *name)
-{
-    const char *image = node_filename(qcow2_file(n));
-    const char *slash = strrchr(image, '/');
-    char *path;
-
-    if (*name == '/' || !slash || strncmp(image, "json:", 5) == 0) {
-        return strdup(name);
-    }
-    size_t folder = (size_t)(slash + 1 - image);
-    path = malloc(folder + strlen(name) + 1);
-    if (path) {
-        memcpy(path, image, folder);
-        strcpy(path + folder, name);
-    }
-    return path;
-}
+#include "block/name.h"
 
 int qcow2_resolve_name(const struct node *n, const char *name, const char *what, char **ret_path,
                        struct err *err)
 {
-    if (names_protocol(name)) {
-        if (!n->graph->trust_image_names) {
-            return err_set(err, -EPERM,
-                           "the image names '%s' as its %s: only plain paths are followed "
-                           "(--trust-image-names allows it)",
-                           name, what);
-        }
-        *ret_path = strdup(name);
-    } else {
-        *ret_path = join(n, name);
-    }
-    return *ret_path ? 0 : err_set(err, -ENOMEM, "no memory for a file name");
+    return name_inside_image(n->graph, node_filename(qcow2_file(n)), name, what, ret_path, err);
 }
 
 /* ---- the backing file ---- */
