@@ -113,6 +113,27 @@ void creation_finish(struct creation *c)
     json_decref(TAKE_PTR(c->given));
 }
 
+int creation_set(struct creation *c, const char *name, const char *value, struct err *err)
+{
+    const struct option *o = c->format ? option_find(c->format->create_options, name) : NULL;
+    AUTO_JSON json_t *v = json_string(value);
+
+    if (!o) {
+        return err_set(err, -EINVAL, "Invalid parameter '%s'", name);
+    }
+    if (!v || json_object_set(c->given, name, v) < 0) {
+        return err_set(err, -EINVAL, "Parameter '%s' is not UTF-8", name);
+    }
+    return option_set(o, c->format_state, v, err);
+}
+
+const char *creation_get(const struct creation *c, const char *name)
+{
+    const struct option *o = c->format ? option_find(c->format->create_options, name) : NULL;
+
+    return o && o->type == OPT_STRING ? *(char *const *)((char *)c->format_state + o->offset) : NULL;
+}
+
 /* ---- text ---- */
 
 static void put_value(FILE *f, const struct option *o, const void *state)
@@ -127,7 +148,7 @@ static void put_value(FILE *f, const struct option *o, const void *state)
         fputs(o->values[*(const int *)place], f);
         return;
     case OPT_STRING:
-        fputs(*(char *const *)place, f);
+        fputs(*(char *const *)place ? *(char *const *)place : "", f);
         return;
     default:
         fprintf(f, "%" PRIu64, *(const uint64_t *)place);

@@ -25,6 +25,12 @@ int creation_init(struct creation *c, const char *filename, const char *format, 
 int creation_find(struct creation *c, const char *filename, const char *format, struct err *err);
 void creation_finish(struct creation *c);
 
+/* One option of the format, as the user would write it, as if it had been in @options. -EINVAL: "Invalid
+ * parameter 'x'". */
+int creation_set(struct creation *c, const char *name, const char *value, struct err *err);
+/* A string option of the format; NULL if it has none of that name, or it is not set. */
+const char *creation_get(const struct creation *c, const char *name);
+
 /* "size=1048576 preallocation=falloc": what is made, as words for the user. malloc'ed. */
 char *creation_text(const struct creation *c);
 

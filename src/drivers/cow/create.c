@@ -10,7 +10,8 @@
 const struct option cow_create_options[] = {
     {"backing_file", OPT_STRING, offsetof(struct cow_create, backing_file),
      .help = "File name of the base image, which must be raw"},
-    {"backing_fmt", OPT_STRING, offsetof(struct cow_create, backing_format), .help = "Only raw"},
+    {"backing_fmt", OPT_STRING, offsetof(struct cow_create, backing_format), .def = "raw",
+     .help = "Only raw"},
     {0},
 };
 

@@ -2,6 +2,10 @@
 /* img create: make an empty image. */
 #include "block/create.h"
 
+#include <stdio.h>
+
+#include "block/name.h"
+
 #include "tools/img/target.h"
 
 static const char *format_of(const struct img *img)
@@ -29,31 +33,72 @@ static int prepare(struct img *img)
 }
 
 /* -b and -F are options of formats that have a backing file. */
-static int check_backing(const struct img *img, const struct creation *c, struct err *err)
+static int set_backing(const struct img *img, struct creation *c, struct err *err)
 {
-    const struct option *table = c->format ? c->format->create_options : NULL;
-
-    if (img->a.backing && !option_find(table, "backing_file")) {
+    if (img->a.backing && creation_set(c, "backing_file", img->a.backing, NULL) < 0) {
         return err_set(err, -ENOTSUP, "Backing file not supported for file format '%s'", format_of(img));
     }
-    if (img->a.format2 && !option_find(table, "backing_fmt")) {
+    if (img->a.format2 && creation_set(c, "backing_fmt", img->a.format2, NULL) < 0) {
         return err_set(err, -ENOTSUP, "Backing file format not supported for file format '%s'",
                        format_of(img));
     }
     return 0;
 }
 
-static int settle_size(const struct img *img, struct creation *c, struct err *err)
+/* Open the backing file as the new image will name it: it must be there, and its size is the default. */
+static co_fn int look_at_backing(struct img *img, struct creation *c, struct err *err)
+{
+    const char *name = creation_get(c, "backing_file"), *format = creation_get(c, "backing_fmt");
+    AUTO_FREE char *path = NULL;
+    struct node *n = NULL;
+
+    if (!name || !*name) {
+        return format && json_object_get(c->given, "backing_fmt")
+                   ? err_set(err, -EINVAL, "Backing format cannot be used without backing file")
+                   : 0;
+    }
+    if (strcmp(name, img->argv[0]) == 0) {
+        return err_set(err, -EINVAL,
+                       "Error: Trying to create an image with the same filename as the backing file");
+    }
+    struct graph trusting = {.trust_image_names = true}; /* the user gave the name, not an image */
+    int r = name_inside_image(&trusting, img->argv[0], name, "backing file", &path, err);
+    if (r < 0 || img->a.unsafe) {
+        return r < 0 || format ? r : err_set(err, -EINVAL, "Backing file specified without backing format");
+    }
+    r = node_open_name(&img->graph, path, format, OPEN_FORCE_SHARE, &n, err);
+    if (r < 0) {
+        size_t used = err ? strlen(err->text) : 0;
+        if (err) {
+            snprintf(err->text + used, sizeof(err->text) - used, "\nCould not open backing image.");
+        }
+        return r;
+    }
+    if (!format) {
+        r = err_set(err, -EINVAL, "Backing file specified without backing format\nDetected format of %s.",
+                    node_driver_name(n));
+    } else if (!c->has_size) {
+        c->size = node_size(n);
+        c->has_size = true;
+    }
+    node_unref(n);
+    return r;
+}
+
+static co_fn int settle_size(struct img *img, struct creation *c, struct err *err)
 {
     if (img->a.size != IMG_NOT_GIVEN && c->has_size) {
         return err_set(err, -EINVAL, "The image size must be specified only once");
     }
     if (img->a.size != IMG_NOT_GIVEN) {
         c->size = img->a.size;
-    } else if (!c->has_size) {
-        return err_set(err, -EINVAL, "Image creation needs a size parameter");
+        c->has_size = true;
     }
-    return 0;
+    int r = look_at_backing(img, c, err);
+    if (r == 0 && !c->has_size) {
+        r = err_set(err, -EINVAL, "Image creation needs a size parameter");
+    }
+    return r;
 }
 
 /* Preallocating takes long and can fail: the name is given when all is there. */
@@ -76,7 +121,7 @@ static co_fn int make(struct img *img, struct creation *c, struct err *err)
 
 static co_fn int create(struct img *img, struct creation *c, struct err *err)
 {
-    int r = check_backing(img, c, err);
+    int r = set_backing(img, c, err);
 
     if (r < 0 || (r = settle_size(img, c, err)) < 0) {
         return r;
