@@ -380,6 +380,28 @@ static bool fickle_any(const struct device *d, uint64_t offset, uint64_t bytes)
     return false;
 }
 
+/* A list that names some memory twice: what is made up for one sector must not hide another's data that
+ * comes later in the list. */
+static co_fn int read_aliased(struct node *n, const struct req *r)
+{
+    void *buf = buf_get(r->bytes);
+    struct iovec iov = {buf, r->bytes};
+    struct req flat = *r;
+
+    if (!buf) {
+        return -ENOMEM;
+    }
+    flat.iov = &iov;
+    flat.niov = 1;
+    int ret = node_io(node_below(n), &flat);
+    if (ret == 0) {
+        fickle_read(n->state, &flat);
+        iov_from_buf(r->iov, r->niov, 0, buf, r->bytes);
+    }
+    buf_put(buf, r->bytes);
+    return ret;
+}
+
 /* A device without any defect. */
 static co_fn int legal_io(struct node *n, struct req *r)
 {
@@ -388,6 +410,9 @@ static co_fn int legal_io(struct node *n, struct req *r)
     if (d->fickle && r->op == REQ_DISCARD) {
         fickle_set(d, r->offset, r->bytes, true);
         return 0;
+    }
+    if (d->fickle && r->op == REQ_READ && iov_aliases(r->iov, r->niov)) {
+        return read_aliased(n, r);
     }
     int ret = node_io(node_below(n), r);
     if (!d->fickle || ret < 0) {
