@@ -126,15 +126,21 @@ static co_fn int try_fallocate(struct file *s, int mode, uint64_t offset, uint64
     return r == -EINVAL ? -ENOTSUP : r;
 }
 
-/* fallocate keeps the size: a zeroed range that reaches past the end needs the file longer. */
+/* fallocate keeps the size: a zeroed range that reaches past the end needs the file longer. Its last
+ * unit is written for that; truncating would cut off what another write, not yet complete, has put
+ * behind it. */
 static co_fn int grow_to(struct file *s, uint64_t end)
 {
-    if (end <= s->real_size || (lfile_caps(s->f) & LFILE_BLOCK)) {
+    static const char zeroes[4096] __attribute__((aligned(4096)));
+    uint32_t align = lfile_align(s->f);
+
+    if (end <= s->real_size || (lfile_caps(s->f) & LFILE_BLOCK) || align > sizeof(zeroes)) {
         return 0;
     }
-    int r = lfile_truncate(s->f, end);
+    struct iovec iov = {(void *)zeroes, align};
+    int r = lfile_write(s->f, &iov, 1, end - align, false);
     if (r == 0) {
-        s->real_size = end;
+        s->real_size = MAX(s->real_size, end);
     }
     return r;
 }

@@ -243,7 +243,7 @@ static co_fn int qcow2_io(struct node *n, struct req *r)
     if (UNLIKELY(r->flags & REQ_VMSTATE)) {
         return vmstate(n, r);
     }
-    return r->op == REQ_READ || r->op == REQ_WRITE ? counted(n, r) : access_io(n, r);
+    return moves_data(r->op) ? counted(n, r) : access_io(n, r);
 }
 
 static int qcow2_probe(const uint8_t *buf, size_t len, const char *filename)
