@@ -671,6 +671,25 @@ SCENARIO(a_stop_answers_what_was_read)
     return 0;
 }
 
+SCENARIO(a_stop_does_not_wait_for_idle_clients)
+{
+    struct setup *s = arg;
+
+    begin(s);
+    int idle = log_in(s, true), stalled = dial(s);
+    greet(stalled);
+    uint64_t before = loop_clock_ns();
+    nbd_server_stop(s->server);
+    CHECK(hears_end(idle));
+    CHECK(hears_end(stalled));
+    nbd_server_wait(s->server);
+    CHECK(loop_clock_ns() - before < NS_PER_SEC);
+    close(idle);
+    close(stalled);
+    end(s);
+    return 0;
+}
+
 struct flood {
     int fd;
     unsigned asked;
@@ -1019,6 +1038,7 @@ int main(void)
         cmocka_unit_test(requests_of_a_client_that_vanished_finish),
         cmocka_unit_test(a_client_that_vanishes_leaves_both_sides_of_a_verified_disk_alike),
         cmocka_unit_test(a_stop_answers_what_was_read),
+        cmocka_unit_test(a_stop_does_not_wait_for_idle_clients),
         cmocka_unit_test(a_flood_is_bounded_and_hurts_nobody),
         cmocka_unit_test(many_writes_in_place_wait_for_buffers),
         cmocka_unit_test(requests_may_lie_across_receive_buffers),
