@@ -31,3 +31,9 @@ options_in() { # FILE: long options, scdoc's escapes removed
     printf '%s\n' "$out" >"$BATS_TEST_TMPDIR/help"
     equal "$(comm -23 <(options_in "$BATS_TEST_TMPDIR/help") <(options_in "$TOP/docs/blkproof.1.scd"))" ""
 }
+
+@test "the index names every manual page" {
+    for page in "$TOP"/docs/*.scd; do
+        grep -qF "(${page##*/})" "$TOP/docs/README.md" || fail "${page##*/} is not in docs/README.md"
+    done
+}
