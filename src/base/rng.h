@@ -44,11 +44,21 @@ static inline uint64_t rng_u64(struct rng *r)
     return result;
 }
 
+/* The upper half of a * b; not every machine has a 128-bit type. */
+static inline uint64_t mul_high(uint64_t a, uint64_t b)
+{
+    uint64_t low = (a & UINT32_MAX) * (b & UINT32_MAX);
+    uint64_t cross = (a & UINT32_MAX) * (b >> 32), other = (a >> 32) * (b & UINT32_MAX);
+    uint64_t middle = (low >> 32) + (cross & UINT32_MAX) + (other & UINT32_MAX);
+
+    return (a >> 32) * (b >> 32) + (cross >> 32) + (other >> 32) + (middle >> 32);
+}
+
 /* Uniform in [0, n); n > 0. */
 static inline uint64_t rng_below(struct rng *r, uint64_t n)
 {
     assert(n > 0);
-    return (uint64_t)(((unsigned __int128)rng_u64(r) * n) >> 64);
+    return mul_high(rng_u64(r), n);
 }
 
 /* True with probability @ppm / 1,000,000. */

@@ -246,6 +246,10 @@ static void the_generator_follows_its_seed(void **state)
         assert_true(rng_below(&a, 7) < 7);
         rng_below(&b, 7);
     }
+    assert_true(mul_high(UINT64_MAX, UINT64_MAX) == UINT64_MAX - 1);
+    assert_true(mul_high(UINT64_C(1) << 63, 6) == 3);
+    assert_true(mul_high(UINT64_C(0x123456789abcdef0), UINT64_C(0xfedcba9876543210)) ==
+                UINT64_C(0x121fa00ad77d7422)); /* bc(1) */
     /* splitmix64 of 0: the first output published with the algorithm */
     uint64_t x = 0;
     assert_true(splitmix64(&x) == UINT64_C(0xe220a8397b1dcdaf));
