@@ -165,8 +165,8 @@ static int add_feature_names(struct qcow2 *q)
 {
     uint8_t names[QCOW2_FEATURE_NAMES_BYTES];
 
-    /* where they would fill the first cluster to the last byte QEMU leaves them out, too */
-    return q->h.version < 3 || q->cluster_bytes == 512
+    /* QEMU leaves them out of small first clusters, where names need the room */
+    return q->h.version < 3 || q->cluster_bytes <= 4096
                ? 0
                : qcow2_add_extension(q, QCOW2_EXT_FEATURES, names, (uint32_t)qcow2_feature_names(names));
 }
@@ -279,6 +279,8 @@ int qcow2_create(struct graph *g, const char *filename, void *create_state, uint
     const struct qcow2_create *c = create_state;
     struct node *file = NULL;
     int r = check_create(c, size, err);
+
+    size = r < 0 ? size : round_up(size, SECTOR_SIZE); /* as QEMU does */
 
     if (r < 0) {
         return r;

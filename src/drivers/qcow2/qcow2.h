@@ -150,6 +150,7 @@ struct qcow2_write {
     uint64_t host;         /* of its first cluster */
     uint64_t from, to;     /* what will be written, copied edges included: guest offsets */
     bool keep;             /* the clusters were there before: only bits change */
+    bool prealloc;         /* nothing is written: subclusters stay unallocated */
     struct co_queue waiters;
 };
 

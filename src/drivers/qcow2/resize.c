@@ -15,6 +15,7 @@ static co_fn int prealloc_run(struct node *n, uint64_t guest, uint64_t bytes, ui
     int r = qcow2_alloc(n, guest, bytes, &p);
 
     if (r == 0 && p.fresh) {
+        ((struct qcow2_write *)p.cookie)->prealloc = true;
         r = qcow2_commit(n, &p);
     }
     if (r == 0) {

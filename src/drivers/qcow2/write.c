@@ -230,6 +230,7 @@ static co_fn int place(struct node *n, const struct qcow2_entry *slice, uint64_t
     w->bytes = whole;
     w->host = host;
     w->keep = keep;
+    w->prealloc = false;
     w->from = copy_from(q, first, keep, guest);
     w->to = copy_to(q, last, keep, guest + bytes);
     *p = (struct placement){.guest_offset = guest,
@@ -325,7 +326,9 @@ static struct qcow2_l2 new_entry(const struct qcow2 *q, const struct qcow2_write
 {
     struct qcow2_l2 e = {(w->host + (guest - w->guest)) | QCOW2_COPIED, 0};
 
-    if (q->subclusters > 1) {
+    if (q->subclusters > 1 && w->prealloc) {
+        e.bitmap = old.bitmap;
+    } else if (q->subclusters > 1) {
         uint64_t from = MAX(w->from, guest) - guest, to = MIN(w->to, guest + q->cluster_bytes) - guest;
         unsigned a = (unsigned)(from >> q->sub_bits), b = (unsigned)((to - 1) >> q->sub_bits);
         uint64_t bits = ((UINT64_C(2) << b) - 1) & ~((UINT64_C(1) << a) - 1);
