@@ -118,6 +118,23 @@ struct format_ops {
     co_fn int (*truncate)(struct node *n, uint64_t size, unsigned flags, struct err *err); /* sets n->size */
 };
 
+/* Snapshots inside an image. */
+struct snapshot_time {
+    uint64_t date_s; /* since 1970 */
+    uint32_t date_ns;
+};
+struct snapshot_ops {
+    co_fn int (*create)(struct node *n, const char *name, const struct snapshot_time *t);
+    /* Bring the disk back to it. */
+    co_fn int (*apply)(struct node *n, const char *id_or_name, struct err *err);
+    /* NULL: any id, any name. */
+    co_fn int (*delete)(struct node *n, const char *id, const char *name, struct err *err);
+    /* From now on the node, which is read-only, shows what the snapshot holds. */
+    co_fn int (*show)(struct node *n, const char *id, const char *name, struct err *err);
+    /* An array of objects as QEMU's SnapshotInfo. */
+    co_fn json_t *(*list)(struct node *n);
+};
+
 struct driver {
     const char *name;
     enum driver_kind kind;
@@ -163,6 +180,7 @@ struct driver {
      * that apply. NULL if none. */
     co_fn json_t *(*image_info)(struct node *n);
     co_fn int (*allocated_bytes)(struct node *n, uint64_t *ret_bytes);
+    const struct snapshot_ops *snapshot;
 };
 
 struct gate {

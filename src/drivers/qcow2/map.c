@@ -158,6 +158,14 @@ static enum map_kind kind_of(enum qcow2_type t)
     }
 }
 
+/* The VM state area, behind the disk, has nothing behind it. */
+static struct node *backing_at(const struct node *n, uint64_t guest)
+{
+    const struct qcow2 *q = n->state;
+
+    return guest >= MAX(n->size, q->vmstate_offset) ? NULL : q->backing;
+}
+
 /* No L2 table: how far does that go on? */
 static uint64_t unmapped_bytes(const struct qcow2 *q, uint64_t guest, uint64_t bytes)
 {
@@ -238,7 +246,7 @@ done:
     if (ret->kind == MAP_DATA || alloc) {
         ret->node = q->data;
     } else if (ret->kind == MAP_BACKING) {
-        ret->node = q->backing;
+        ret->node = backing_at(n, guest);
     }
     return 0;
 }
@@ -256,7 +264,7 @@ int qcow2_map(struct node *n, uint64_t offset, uint64_t bytes, struct mapping *r
     }
     if (table == 0) {
         *ret = (struct mapping){
-            .kind = MAP_BACKING, .bytes = unmapped_bytes(q, offset, bytes), .node = q->backing};
+            .kind = MAP_BACKING, .bytes = unmapped_bytes(q, offset, bytes), .node = backing_at(n, offset)};
         return 0;
     }
     uint64_t at = slice_offset(q, table, offset);

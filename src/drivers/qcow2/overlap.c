@@ -157,7 +157,7 @@ static unsigned hit_tables(const struct qcow2 *q, uint64_t at, uint64_t bytes)
     parts |= hits(q, at, bytes, h->reftable_offset, (uint64_t)h->reftable_clusters << q->cluster_bits)
                  ? QCOW2_PART_REFTABLE
                  : 0;
-    parts |= h->snapshots && hits(q, at, bytes, h->snapshots_offset, (uint64_t)h->snapshots * 40)
+    parts |= h->snapshots && hits(q, at, bytes, h->snapshots_offset, MAX(q->snapshots_bytes, (uint64_t)h->snapshots * 40))
                  ? QCOW2_PART_SNAPSHOTS
                  : 0;
     parts |= q->has_bitmaps && (h->autoclear & QCOW2_BITMAPS) &&

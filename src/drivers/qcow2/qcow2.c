@@ -36,6 +36,8 @@ static const struct option qcow2_options[] = {
      .help = "bytes of refcount blocks kept in memory; 0: four clusters"},
     {"cache-clean-interval", OPT_UINT, AT(clean_interval),
      .help = "accepted as QEMU's option; the caches are bounded instead"},
+    {"snapshot", OPT_STRING, AT(open_snapshot),
+     .help = "show what the internal snapshot of this id or name holds; read-only"},
     {0},
 };
 
@@ -75,7 +77,10 @@ static co_fn int load_tables(struct node *n, struct err *err)
         return r;
     }
     r = qcow2_read_table(n, q->h.l1_offset, q->h.l1_entries, &q->l1);
-    return r < 0 ? err_set_errno(err, r, "Could not read L1 table") : 0;
+    if (r < 0) {
+        return err_set_errno(err, r, "Could not read L1 table");
+    }
+    return n->flags & OPEN_CHECK ? 0 : qcow2_load_snapshots(n, err);
 }
 
 /* The image will be written: what we do not keep true is marked so. */
@@ -108,7 +113,7 @@ static void set_limits(struct node *n)
     const struct qcow2 *q = n->state;
 
     n->limits.discard_align = (uint32_t)q->cluster_bytes;
-    n->limits.supported = REQ_UNMAP | REQ_NO_FALLBACK | REQ_COMPRESSED;
+    n->limits.supported = REQ_UNMAP | REQ_NO_FALLBACK | REQ_COMPRESSED | REQ_VMSTATE;
     n->limits.preferred = (uint32_t)q->cluster_bytes;
 }
 
@@ -129,7 +134,7 @@ static co_fn int qcow2_open(struct node *n, struct err *err)
     }
     n->size = q->h.size;
     set_limits(n);
-    return 0;
+    return qcow2_open_snapshot(n, err);
 }
 
 /* ---- closing ---- */
@@ -172,6 +177,7 @@ static co_fn void qcow2_close(struct node *n)
     qcow2_free_runs(&q->durable);
     qcow2_free_runs(&q->waiting);
     qcow2_free_extensions(q);
+    qcow2_free_snapshots(q);
     free(q->header_tail);
     free(q->backing_name);
     free(q->backing_format);
@@ -284,4 +290,5 @@ const struct driver driver_qcow2 = {
     .create = qcow2_create,
     .info = qcow2_info,
     .image_info = qcow2_image_info,
+    .snapshot = &qcow2_snapshot_ops,
 };

@@ -15,6 +15,7 @@
  *   compress.c    compressed clusters
  *   flush.c       the order in which metadata goes down
  *   overlap.c     no write may hit metadata of another kind; damage
+ *   snapshot.c    internal snapshots
  *   resize.c      size changes and preallocation
  *   backing.c     files named inside the image
  *   create.c, info.c, qcow2.c
@@ -107,6 +108,18 @@ struct qcow2_crypto_ext {
     uint64_t offset, bytes;
 };
 
+struct qcow2_snapshot_entry { /* of the snapshot table: the fixed part */
+    uint64_t l1_offset;
+    uint32_t l1_entries;
+    uint16_t id_bytes, name_bytes;
+    uint32_t date_s, date_ns;
+    uint64_t vm_clock_ns;
+    uint32_t vm_state_bytes, extra_bytes;
+};
+struct qcow2_snapshot_extra {
+    uint64_t vm_state_bytes, disk_bytes, icount;
+};
+
 /* Field tables (tables.c). */
 extern const struct layout qcow2_header_layout, qcow2_extension_layout, qcow2_bitmaps_ext_layout,
     qcow2_crypto_ext_layout, qcow2_feature_layout, qcow2_l1_layout, qcow2_l2_layout, qcow2_l2_bitmap_layout,
@@ -154,6 +167,17 @@ struct qcow2_write {
     struct co_queue waiters;
 };
 
+struct qcow2_snapshot {
+    uint64_t l1_offset;
+    uint32_t l1_entries;
+    uint32_t date_s, date_ns;
+    uint64_t vm_clock_ns, vm_state_bytes, disk_bytes;
+    uint64_t icount; /* UINT64_MAX: none */
+    char *id, *name;
+    uint8_t *unknown; /* extra data behind what we know; kept */
+    uint32_t unknown_bytes;
+};
+
 enum qcow2_option_switch { QCOW2_DEFAULT, QCOW2_OFF, QCOW2_ON };
 enum { QCOW2_OVERLAP_NONE, QCOW2_OVERLAP_CONSTANT, QCOW2_OVERLAP_CACHED, QCOW2_OVERLAP_ALL };
 
@@ -164,6 +188,7 @@ struct qcow2 {
     int overlap_check;
     uint64_t cache_bytes, l2_cache_bytes, l2_entry_bytes, refcount_cache_bytes;
     uint64_t clean_interval;
+    char *open_snapshot;
 
     struct qcow2_header h;                           /* as on disk, kept up to date */
     char *backing_name, *backing_format, *data_name; /* as stored in the image; NULL: none */
@@ -189,7 +214,12 @@ struct qcow2 {
     uint32_t reftable_entries;
     struct qcow2_cache *l2_cache, *ref_cache;
 
+    struct qcow2_snapshot *snapshot; /* snapshots_read of them; while the list changes: not h.snapshots */
+    uint32_t snapshots_read;
+    uint64_t snapshots_bytes; /* of the table in the file */
+
     struct co_mutex lock;
+    bool frozen; /* mappings are about to be shared: nothing is overwritten without the lock */
     struct list writes;      /* struct qcow2_write in flight */
     struct list free_writes; /* spare ones */
 
@@ -444,6 +474,16 @@ co_fn void qcow2_damaged(struct node *n, bool fatal, const char *fmt, ...) PRINT
 void qcow2_meta_add(struct qcow2 *q, uint64_t host, enum qcow2_part part);
 void qcow2_meta_remove(struct qcow2 *q, uint64_t host);
 void qcow2_meta_reset(struct qcow2 *q); /* rebuilt when next needed */
+
+/* ---- snapshot.c ---- */
+
+extern const struct snapshot_ops qcow2_snapshot_ops;
+co_fn int qcow2_load_snapshots(struct node *n, struct err *err);
+void qcow2_free_snapshots(struct qcow2 *q);
+/* The option "snapshot": the node shows what that one holds. */
+co_fn int qcow2_open_snapshot(struct node *n, struct err *err);
+/* By its place in the list; negative: there is none. */
+co_fn int qcow2_show_snapshot(struct node *n, int index, struct err *err);
 
 /* ---- resize.c, backing.c, info.c, create.c ---- */
 

@@ -130,27 +130,31 @@ static const struct field reftable_fields[] = {
 };
 const struct layout qcow2_reftable_layout = {"refcount table entry", reftable_fields, 8, 0};
 
+#define SNAPSHOT(m) FIELD_AT(struct qcow2_snapshot_entry, m)
+
 static const struct field snapshot_fields[] = {
-    {"l1_table_offset", FIELD_OFFSET, 0, 8, .align = 1, .max = QCOW2_HOST_END},
-    {"l1_size", FIELD_COUNT, 8, 4, .max = QCOW2_L1_BYTES_MAX / 8},
-    {"id_size", FIELD_LENGTH, 12, 2},
-    {"name_size", FIELD_LENGTH, 14, 2},
-    {"date_sec", FIELD_TIME, 16, 4},
-    {"date_nsec", FIELD_TIME, 20, 4},
-    {"vm_clock_nsec", FIELD_TIME, 24, 8},
-    {"vm_state_size", FIELD_LENGTH, 32, 4},
-    {"extra_data_size", FIELD_LENGTH, 36, 4, .max = 1024},
+    {"l1_table_offset", FIELD_OFFSET, 0, 8, .align = 1, .max = QCOW2_HOST_END, SNAPSHOT(l1_offset)},
+    {"l1_size", FIELD_COUNT, 8, 4, .max = QCOW2_L1_BYTES_MAX / 8, SNAPSHOT(l1_entries)},
+    {"id_size", FIELD_LENGTH, 12, 2, SNAPSHOT(id_bytes)},
+    {"name_size", FIELD_LENGTH, 14, 2, SNAPSHOT(name_bytes)},
+    {"date_sec", FIELD_TIME, 16, 4, SNAPSHOT(date_s)},
+    {"date_nsec", FIELD_TIME, 20, 4, SNAPSHOT(date_ns)},
+    {"vm_clock_nsec", FIELD_TIME, 24, 8, SNAPSHOT(vm_clock_ns)},
+    {"vm_state_size", FIELD_LENGTH, 32, 4, SNAPSHOT(vm_state_bytes)},
+    {"extra_data_size", FIELD_LENGTH, 36, 4, .max = 1024, SNAPSHOT(extra_bytes)},
     {0},
 };
-const struct layout qcow2_snapshot_layout = {"snapshot table entry", snapshot_fields, 40, 0};
+const struct layout qcow2_snapshot_layout = {"snapshot table entry", snapshot_fields, 40,
+                                             sizeof(struct qcow2_snapshot_entry)};
 
 static const struct field snapshot_extra_fields[] = {
-    {"vm_state_size_large", FIELD_LENGTH, 0, 8},
-    {"disk_size", FIELD_LENGTH, 8, 8},
-    {"icount", FIELD_NUMBER, 16, 8},
+    {"vm_state_size_large", FIELD_LENGTH, 0, 8, FIELD_AT(struct qcow2_snapshot_extra, vm_state_bytes)},
+    {"disk_size", FIELD_LENGTH, 8, 8, FIELD_AT(struct qcow2_snapshot_extra, disk_bytes)},
+    {"icount", FIELD_NUMBER, 16, 8, FIELD_AT(struct qcow2_snapshot_extra, icount)},
     {0},
 };
-const struct layout qcow2_snapshot_extra_layout = {"snapshot extra data", snapshot_extra_fields, 24, 0};
+const struct layout qcow2_snapshot_extra_layout = {"snapshot extra data", snapshot_extra_fields, 24,
+                                                   sizeof(struct qcow2_snapshot_extra)};
 
 static const struct field bitmap_fields[] = {
     {"bitmap_table_offset", FIELD_OFFSET, 0, 8, .align = 1, .max = QCOW2_HOST_END},

@@ -147,7 +147,7 @@ static void try_overwrite(struct node *n, uint64_t guest, uint64_t bytes, struct
     struct qcow2 *q = qcow2_of(n);
     uint64_t index = guest >> qcow2_l1_shift(q);
 
-    if (index >= q->h.l1_entries || !(q->l1[index] & QCOW2_COPIED) ||
+    if (q->frozen || index >= q->h.l1_entries || !(q->l1[index] & QCOW2_COPIED) ||
         (!list_empty(&q->writes) && find_overlap(q, guest, bytes))) {
         return;
     }

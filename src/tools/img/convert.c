@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* img convert: copy images into one new (or, with -n, existing) image. */
+#include "base/json.h"
 #include "block/create.h"
 #include "tools/img/copy.h"
 #include "tools/img/target.h"
@@ -141,6 +142,72 @@ static int parse_caches(struct convert *v)
 
 /* ---- the work ---- */
 
+/* -l: "snapshot.id=ID,snapshot.name=NAME", or an id or name. The strings are those of @options. */
+static int parse_snapshot(const struct img *img, json_t *options, const char **ret_id, const char **ret_name)
+{
+    const char *key;
+    json_t *v;
+
+    json_object_foreach(options, key, v)
+    {
+        if (strcmp(key, "snapshot.id") == 0) {
+            *ret_id = json_string_value(v);
+        } else if (strcmp(key, "snapshot.name") == 0) {
+            *ret_name = json_string_value(v);
+        } else {
+            img_error(img, "Invalid parameter '%s'", key);
+            img_error(img, "Failed in parsing snapshot param '%s'", img->a.snapshot);
+            return -EINVAL;
+        }
+    }
+    return 0;
+}
+
+static co_fn int show_snapshot(struct convert *v)
+{
+    struct img *img = v->img;
+    struct copy_source *s = &v->sources[0];
+    const struct snapshot_ops *ops = s->node->drv->snapshot;
+    const char *id = NULL, *name = img->a.snapshot;
+    AUTO_JSON json_t *options = NULL;
+    struct err err = {0};
+    int r = 0;
+
+    if (v->nsources > 1) {
+        img_error(img, "No support for concatenating multiple snapshot");
+        return -ENOTSUP;
+    }
+    if (strncmp(name, "snapshot.", 9) == 0) {
+        r = json_from_keyvals(img->a.snapshot, NULL, &options, &err);
+        if (r < 0) {
+            img_error(img, "%s", err.text);
+            return r;
+        }
+        name = NULL;
+        r = parse_snapshot(img, options, &id, &name);
+        if (r < 0) {
+            return r;
+        }
+    }
+    if (!ops) {
+        r = err_set(&err, -ENOTSUP,
+                    "Block format '%s' used by device '' does not support temporarily loading "
+                    "internal snapshots",
+                    node_driver_name(s->node));
+    } else if (id || options) {
+        r = ops->show(s->node, id, name, &err);
+    } else { /* an id, or else a name */
+        r = ops->show(s->node, name, NULL, &err);
+        r = r == -ENOENT ? ops->show(s->node, NULL, name, &err) : r;
+    }
+    if (r < 0) {
+        img_error(img, "Failed to load snapshot: %s", err.text);
+        return r;
+    }
+    s->bytes = v->total_bytes = node_size(s->node);
+    return 0;
+}
+
 static co_fn int open_sources(struct convert *v)
 {
     struct img *img = v->img;
@@ -161,12 +228,7 @@ static co_fn int open_sources(struct convert *v)
         v->total_bytes += s->bytes;
     }
     if (img->a.snapshot) {
-        img_error(img,
-                  "Failed to load snapshot: Block format '%s' used by device '' does not support temporarily "
-                  "loading "
-                  "internal snapshots",
-                  node_driver_name(v->sources[0].node));
-        return -ENOTSUP;
+        return show_snapshot(v);
     }
     if (img->a.bitmaps) {
         img_error(img, "Source lacks bitmap support");

@@ -165,6 +165,11 @@ json_t *img_json_string(const char *text);
 /* Print as qemu-img lays it out. */
 void img_print_json(const json_t *j);
 
+/* ---- snapshot.c ---- */
+
+/* The list of snapshots as a table, if there are any. */
+void img_print_snapshots(const json_t *list, unsigned columns);
+
 /* ---- progress.c ---- */
 
 struct img_progress {

@@ -37,6 +37,19 @@ static co_fn json_t *children_facts(struct node *n)
     return list;
 }
 
+/* What the image says about itself; vm-state-offset is io's affair. */
+static co_fn void put_image_facts(struct node *n, json_t *o)
+{
+    AUTO_JSON json_t *facts = n->drv->image_info ? n->drv->image_info(n) : NULL;
+    AUTO_JSON json_t *snapshots = n->drv->snapshot ? n->drv->snapshot->list(n) : NULL;
+
+    json_object_update(o, facts);
+    json_object_del(o, "vm-state-offset");
+    if (json_array_size(snapshots) > 0) {
+        json_object_set(o, "snapshots", snapshots);
+    }
+}
+
 static co_fn json_t *node_facts(struct node *n)
 {
     json_t *o = json_object();
@@ -56,6 +69,7 @@ static co_fn json_t *node_facts(struct node *n)
         put(o, "format-specific", json_pack("{s:s, s:o}", "type", node_driver_name(n), "data", specific));
     }
     put(o, "dirty-flag", json_false());
+    put_image_facts(n, o);
     return o;
 }
 
@@ -136,6 +150,49 @@ static void print_size_line(const char *label, const json_t *bytes, bool both, u
     putchar('\n');
 }
 
+static void print_backing(const json_t *facts, unsigned depth)
+{
+    const char *name = json_string_value(json_object_get(facts, "backing-filename"));
+    const char *full = json_string_value(json_object_get(facts, "full-backing-filename"));
+    const char *format = json_string_value(json_object_get(facts, "backing-filename-format"));
+
+    if (!name) {
+        return;
+    }
+    indent(depth);
+    printf("backing file: %s", name);
+    if (!full) {
+        printf(" (cannot determine actual path)");
+    } else if (strcmp(name, full) != 0) {
+        printf(" (actual path: %s)", full);
+    }
+    putchar('\n');
+    if (format) {
+        indent(depth);
+        printf("backing file format: %s\n", format);
+    }
+}
+
+static void print_image_facts(const json_t *facts, unsigned depth)
+{
+    const json_t *cluster = json_object_get(facts, "cluster-size");
+
+    if (json_is_true(json_object_get(facts, "encrypted"))) {
+        indent(depth);
+        printf("encrypted: yes\n");
+    }
+    if (cluster) {
+        indent(depth);
+        printf("cluster_size: %" JSON_INTEGER_FORMAT "\n", json_integer_value(cluster));
+    }
+    if (json_is_true(json_object_get(facts, "dirty-flag"))) {
+        indent(depth);
+        printf("cleanly shut down: no\n");
+    }
+    print_backing(facts, depth);
+    img_print_snapshots(json_object_get(facts, "snapshots"), depth * INDENT);
+}
+
 /* @path: of the child nodes on the way here; "" for the image itself. */
 static void print_facts(const json_t *facts, unsigned depth, const char *path)
 {
@@ -150,6 +207,7 @@ static void print_facts(const json_t *facts, unsigned depth, const char *path)
     print_size_line(child ? "file length" : "virtual size", json_object_get(facts, "virtual-size"), true,
                     depth);
     print_size_line("disk size", json_object_get(facts, "actual-size"), false, depth);
+    print_image_facts(facts, depth);
     if (json_object_size(specific) > 0) {
         indent(depth);
         printf("Format specific information:\n");
