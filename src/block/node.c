@@ -128,20 +128,35 @@ static unsigned child_flags(unsigned flags, const struct driver *d, const struct
     return flags;
 }
 
+/* Refer to the node called @name; not to one that is still being opened, which would then lie below itself.
+ */
+static int ref_by_name(struct graph *g, const char *name, struct node **ret_node, struct err *err)
+{
+    struct node *n = graph_find(g, name);
+
+    if (!n) {
+        return err_set(err, -ENOENT, "Cannot find device='%s' nor node-name='%s'", name, name);
+    }
+    if (!n->filename) { /* the last thing that opening sets */
+        return err_set(err, -ELOOP, "node '%s' would lie below itself", name);
+    }
+    *ret_node = node_ref(n);
+    return 0;
+}
+
 static co_fn int open_child(struct node *n, const struct child_def *def, json_t *value, struct err *err)
 {
     struct child *c = &n->children[n->nchildren];
 
     if (json_is_string(value)) {
-        const char *name = json_string_value(value);
-        struct node *other = graph_find(n->graph, name);
-        if (!other) {
-            return err_set(err, -ENOENT, "Cannot find device='%s' nor node-name='%s'", name, name);
+        struct node *other = NULL;
+        int r = ref_by_name(n->graph, json_string_value(value), &other, err);
+        if (r == 0) {
+            c->def = def;
+            c->node = other;
+            n->nchildren++;
         }
-        c->def = def;
-        c->node = node_ref(other);
-        n->nchildren++;
-        return 0;
+        return r;
     }
     if (!json_is_object(value)) {
         return err_set(err, -EINVAL, "'%s': expected an object of options or a node name", def->name);
@@ -421,12 +436,8 @@ static co_fn int open_by_name(struct graph *g, json_t *options, unsigned flags, 
             return err_set(err, -EINVAL, "Must specify either driver or file");
         }
         struct node *below = NULL; /* a "file" but no "driver": probe what it holds */
-        int r = json_is_string(file)
-                    ? ((below = graph_find(g, json_string_value(file)))
-                           ? (node_ref(below), 0)
-                           : err_set(err, -ENOENT, "Cannot find device='%s' nor node-name='%s'",
-                                     json_string_value(file), json_string_value(file)))
-                    : open_any(g, file, flags | OPEN_PROTOCOL, depth + 1, &below, err);
+        int r = json_is_string(file) ? ref_by_name(g, json_string_value(file), &below, err)
+                                     : open_any(g, file, flags | OPEN_PROTOCOL, depth + 1, &below, err);
         if (r < 0) {
             return r;
         }

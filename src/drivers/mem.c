@@ -137,20 +137,44 @@ static void mem_clear(struct mem *m, uint64_t offset, uint64_t bytes)
     clear_part(m, last, end - last);
 }
 
+/* The first page from @first on that is there, below a table whose own first page is @base; UINT64_MAX
+ * if none is. What has no table is passed over whole, so that a hole of exbibytes costs nothing. */
+static uint64_t next_page(const struct table *t, unsigned level, uint64_t base, uint64_t first)
+{
+    uint64_t span = UINT64_C(1) << (FAN_BITS * (level - 1)); /* pages below one slot */
+
+    for (uint64_t i = first > base ? (first - base) / span : 0; i < FAN; i++) {
+        uint64_t found = UINT64_MAX;
+        if (t->slot[i]) {
+            found = level == 1 ? base + i : next_page(t->slot[i], level - 1, base + i * span, first);
+        }
+        if (found != UINT64_MAX) {
+            return found;
+        }
+    }
+    return UINT64_MAX;
+}
+
+/* Where the data that begins with page @first ends, or @last if that comes before. */
+static uint64_t data_end(struct mem *m, uint64_t first, uint64_t last)
+{
+    while (first < last && find_page(m, first, false)) {
+        first++;
+    }
+    return first;
+}
+
 static void mem_status(struct mem *m, const struct node *n, struct req *r)
 {
-    uint64_t at = r->offset;
-    bool hole = !find_page(m, at >> PAGE_BITS, false);
-    unsigned budget = 65536; /* 4 GiB per answer: a status of a huge hole stays cheap */
+    uint64_t first = r->offset >> PAGE_BITS;
+    uint64_t last = (r->offset + r->bytes - 1) >> PAGE_BITS;
+    bool hole = !find_page(m, first, false);
+    uint64_t next = !hole      ? data_end(m, first, last + 1)
+                    : !m->root ? UINT64_MAX
+                               : next_page(m->root, LEVELS, 0, first);
 
-    while (at < r->offset + r->bytes && budget-- > 0 && hole == !find_page(m, at >> PAGE_BITS, false)) {
-        at = round_down(at, PAGE_BYTES) + PAGE_BYTES;
-    }
-    if (!m->root) {
-        at = r->offset + r->bytes;
-    }
     *r->extent = (struct extent){
-        .bytes = MIN(at - r->offset, r->bytes),
+        .bytes = next > last ? r->bytes : (next << PAGE_BITS) - r->offset,
         .data = !hole,
         .zero = hole,
         .allocated = true,

@@ -57,6 +57,9 @@ static const struct {
     {"json:{\"driver\":\"mem\",\"sise\":1}", NULL, "Block protocol 'mem' doesn't support the option 'sise'"},
     {"json:{\"driver\":\"raw\",\"file\":\"nobody\"}", NULL,
      "Cannot find device='nobody' nor node-name='nobody'"},
+    {"json:{\"driver\":\"raw\",\"node-name\":\"x\",\"file\":\"x\"}", NULL, "node 'x' would lie below itself"},
+    {"json:{\"driver\":\"raw\",\"node-name\":\"x\",\"file\":{\"file\":\"x\"}}", NULL,
+     "node 'x' would lie below itself"},
     {"json:{\"driver\":\"raw\",\"offset\":2097152,\"file\":{\"driver\":\"mem\",\"size\":\"1M\"}}", NULL,
      "offset 2097152 lies beyond the end of 'json:{\"driver\":\"mem\",\"size\":\"1M\"}' (1048576 bytes)"},
 };
@@ -248,6 +251,34 @@ static void shrinking_and_growing_gives_zeroes(void **state)
     run(resize_main, NULL);
 }
 
+/* ---- huge and nearly empty ---- */
+
+static int status_main(void *arg)
+{
+    const uint64_t exbi = UINT64_C(1) << 60;
+    const uint64_t want[] = {6 * exbi, 65536, 65536, 65536, exbi - 3 * 65536}; /* hole, data, hole, data, hole */
+    struct node *n = open_json("{\"driver\":\"mem\",\"size\":\"7E\"}", OPEN_WRITE);
+    uint64_t at = 0;
+
+    assert_int_equal(node_write(n, 6 * exbi, "a", 1, 0), 0);
+    assert_int_equal(node_write(n, 6 * exbi + 3 * 65536 - 1, "b", 1, 0), 0);
+    for (size_t i = 0; i < ARRAY_SIZE(want); i++) {
+        struct extent e;
+        assert_int_equal(node_status(n, at, 7 * exbi - at, &e), 0);
+        assert_int_equal(e.bytes, want[i]);
+        assert_int_equal(e.data, i % 2);
+        at += e.bytes;
+    }
+    assert_int_equal(at, 7 * exbi);
+    node_unref(n);
+    return 0;
+}
+
+static void a_hole_of_exbibytes_is_one_extent(void **state)
+{
+    run(status_main, NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -257,6 +288,7 @@ int main(void)
         cmocka_unit_test(endless_chains_end),
         cmocka_unit_test(read_only_nodes_refuse_what_writes),
         cmocka_unit_test(a_plain_file_is_probed_as_raw),
+        cmocka_unit_test(a_hole_of_exbibytes_is_one_extent),
         cmocka_unit_test(two_writers_are_kept_apart),
         cmocka_unit_test(shrinking_and_growing_gives_zeroes),
     };
