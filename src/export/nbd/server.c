@@ -11,6 +11,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -226,6 +227,17 @@ static void accept_clients(void *listener)
 
 /* ---- listening ---- */
 
+/* Has the process that listens at the other end died? The kernel lets go of a killed process's io_uring,
+ * and of the sockets it holds, a while after the process is gone: connecting still works then. */
+static bool listener_is_dead(int fd)
+{
+    struct ucred peer;
+    socklen_t len = sizeof(peer);
+
+    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && peer.pid > 0 &&
+           kill(peer.pid, 0) < 0 && errno == ESRCH;
+}
+
 /* A socket file that nobody listens on is what a killed server left. */
 static bool is_stale(const struct sockaddr_un *sa)
 {
@@ -235,7 +247,11 @@ static bool is_stale(const struct sockaddr_un *sa)
         return false;
     }
     AUTO_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    return fd >= 0 && connect(fd, (const struct sockaddr *)sa, sizeof(*sa)) < 0 && errno == ECONNREFUSED;
+    if (fd < 0) {
+        return false;
+    }
+    return connect(fd, (const struct sockaddr *)sa, sizeof(*sa)) < 0 ? errno == ECONNREFUSED
+                                                                     : listener_is_dead(fd);
 }
 
 static int listen_unix(struct nbd_listener *l, const char *path, struct err *err)
