@@ -210,7 +210,8 @@ struct node {
     json_t *options; /* as given, children included */
     unsigned flags;  /* enum open_flags */
     unsigned refs;
-    unsigned depth;
+    unsigned depth;  /* nodes above it when it was opened */
+    unsigned height; /* nodes below it, on the longest way */
     bool read_only;
     bool probed; /* the format was guessed */
     uint64_t size;

@@ -144,19 +144,37 @@ static int ref_by_name(struct graph *g, const char *name, struct node **ret_node
     return 0;
 }
 
+static void attach(struct node *n, const struct child_def *def, struct node *child)
+{
+    n->children[n->nchildren++] = (struct child){.def = def, .node = child};
+    n->height = MAX(n->height, child->height + 1);
+}
+
+static int too_deep(struct err *err)
+{
+    return err_set(err, -ELOOP, "more than %d nodes lie below each other", GRAPH_DEPTH_MAX);
+}
+
+/* A chain of references is as deep as a nested one. */
+static int attach_by_name(struct node *n, const struct child_def *def, const char *name, struct err *err)
+{
+    struct node *other = NULL;
+    int r = ref_by_name(n->graph, name, &other, err);
+
+    if (r == 0 && n->depth + 1 + other->height >= GRAPH_DEPTH_MAX) {
+        node_unref(other);
+        r = too_deep(err);
+    }
+    if (r == 0) {
+        attach(n, def, other);
+    }
+    return r;
+}
+
 static co_fn int open_child(struct node *n, const struct child_def *def, json_t *value, struct err *err)
 {
-    struct child *c = &n->children[n->nchildren];
-
     if (json_is_string(value)) {
-        struct node *other = NULL;
-        int r = ref_by_name(n->graph, json_string_value(value), &other, err);
-        if (r == 0) {
-            c->def = def;
-            c->node = other;
-            n->nchildren++;
-        }
-        return r;
+        return attach_by_name(n, def, json_string_value(value), err);
     }
     if (!json_is_object(value)) {
         return err_set(err, -EINVAL, "'%s': expected an object of options or a node name", def->name);
@@ -164,9 +182,7 @@ static co_fn int open_child(struct node *n, const struct child_def *def, json_t 
     struct node *child = NULL;
     int r = open_any(n->graph, value, child_flags(n->flags, n->drv, def), n->depth + 1, &child, err);
     if (r == 0) {
-        c->def = def;
-        c->node = child;
-        n->nchildren++;
+        attach(n, def, child);
     }
     return r;
 }
@@ -326,7 +342,7 @@ static co_fn int open_driver(struct graph *g, const struct driver *d, json_t *gi
                              unsigned flags, unsigned depth, struct node **ret_node, struct err *err)
 {
     if (depth >= GRAPH_DEPTH_MAX) {
-        return err_set(err, -ELOOP, "more than %d nodes lie below each other", GRAPH_DEPTH_MAX);
+        return too_deep(err);
     }
     struct node *n = calloc(1, sizeof(*n));
     if (!n) {

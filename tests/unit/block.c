@@ -151,6 +151,32 @@ static void endless_chains_end(void **state)
     run(deep_main, NULL);
 }
 
+/* The same chain, each link opened by itself upon the one before: 64 nodes, and no more. */
+static int reference_main(void *arg)
+{
+    struct node *chain[GRAPH_DEPTH_MAX + 1] = {
+        open_json("{\"driver\":\"mem\",\"size\":4096,\"node-name\":\"n0\"}", 0)};
+    char text[128], byte;
+
+    for (int i = 1; i <= GRAPH_DEPTH_MAX; i++) {
+        struct err err = {0};
+        snprintf(text, sizeof(text), "json:{\"driver\":\"raw\",\"node-name\":\"n%d\",\"file\":\"n%d\"}", i,
+                 i - 1);
+        int r = node_open_name(&g, text, NULL, 0, &chain[i], &err);
+        assert_int_equal(r, i < GRAPH_DEPTH_MAX ? 0 : -ELOOP);
+    }
+    assert_int_equal(node_read(chain[GRAPH_DEPTH_MAX - 1], 4095, &byte, 1), 0);
+    for (int i = 0; i < GRAPH_DEPTH_MAX; i++) {
+        node_unref(chain[i]);
+    }
+    return 0;
+}
+
+static void chains_of_references_end(void **state)
+{
+    run(reference_main, NULL);
+}
+
 static int read_only_main(void *arg)
 {
     struct node *n = open_json("{\"driver\":\"mem\",\"size\":4096}", 0);
@@ -256,7 +282,8 @@ static void shrinking_and_growing_gives_zeroes(void **state)
 static int status_main(void *arg)
 {
     const uint64_t exbi = UINT64_C(1) << 60;
-    const uint64_t want[] = {6 * exbi, 65536, 65536, 65536, exbi - 3 * 65536}; /* hole, data, hole, data, hole */
+    const uint64_t want[] = {6 * exbi, 65536, 65536, 65536,
+                             exbi - 3 * 65536}; /* hole, data, hole, data, hole */
     struct node *n = open_json("{\"driver\":\"mem\",\"size\":\"7E\"}", OPEN_WRITE);
     uint64_t at = 0;
 
@@ -286,6 +313,7 @@ int main(void)
         cmocka_unit_test(dotted_options_build_a_window),
         cmocka_unit_test(any_driver_nests_over_any_other),
         cmocka_unit_test(endless_chains_end),
+        cmocka_unit_test(chains_of_references_end),
         cmocka_unit_test(read_only_nodes_refuse_what_writes),
         cmocka_unit_test(a_plain_file_is_probed_as_raw),
         cmocka_unit_test(a_hole_of_exbibytes_is_one_extent),
