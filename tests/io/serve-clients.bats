@@ -23,6 +23,32 @@ assert s.recv(8) == b'NBDMAGIC'"
     contains "$(cat s.err)" "1 clients are connected, the most allowed: others have to wait"
 }
 
+@test "--max-clients: whoever waits gets the place, at whichever address" {
+    serve s --nbd "unix:$PWD/second" --max-clients=1 -f raw disk.img
+    python3 -c "
+import socket
+def dial(path):
+    s = socket.socket(socket.AF_UNIX)
+    s.settimeout(60)
+    s.connect(path)
+    return s
+def greeted(s): assert s.recv(18, socket.MSG_WAITALL) == b'NBDMAGICIHAVEOPT\0\3'
+first = dial('$(sock s)')
+greeted(first) # the listener of the first address waits for a place from here on
+others = [dial('second'), dial('$(sock s)')]
+first.close()
+# One of them is next, and when it leaves, the other.
+import select
+for n in (2, 1):
+    ready = select.select(others, [], [], 60)[0]
+    assert len(ready) == 1, ready
+    greeted(ready[0])
+    others.remove(ready[0])
+    ready[0].close()
+second = dial('second')
+greeted(second)"
+}
+
 @test "--handshake-timeout drops who says nothing" {
     serve s --handshake-timeout=50ms -f raw disk.img
     python3 -c "

@@ -44,7 +44,7 @@ static void conn_free(struct nbd_conn *c)
     }
     list_del(&c->link);
     s->nconns--;
-    co_queue_wake_one(&s->slot);
+    co_queue_wake_all(&s->slot); /* whichever listener has somebody waiting */
     co_queue_wake_all(&s->changed);
     free(c);
 }
