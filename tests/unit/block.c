@@ -58,7 +58,7 @@ static const struct {
     {"json:{\"driver\":\"raw\",\"file\":\"nobody\"}", NULL,
      "Cannot find device='nobody' nor node-name='nobody'"},
     {"json:{\"driver\":\"raw\",\"node-name\":\"x\",\"file\":\"x\"}", NULL, "node 'x' would lie below itself"},
-    {"json:{\"driver\":\"raw\",\"node-name\":\"x\",\"file\":{\"file\":\"x\"}}", NULL,
+    {"json:{\"driver\":\"raw\",\"node-name\":\"x\",\"file\":{\"driver\":\"raw\",\"file\":\"x\"}}", NULL,
      "node 'x' would lie below itself"},
     {"json:{\"driver\":\"raw\",\"offset\":2097152,\"file\":{\"driver\":\"mem\",\"size\":\"1M\"}}", NULL,
      "offset 2097152 lies beyond the end of 'json:{\"driver\":\"mem\",\"size\":\"1M\"}' (1048576 bytes)"},
