@@ -136,6 +136,30 @@ struct snapshot_ops {
     co_fn json_t *(*list)(struct node *n);
 };
 
+/* What a check found, as QEMU's ImageCheck counts. */
+struct check_result {
+    uint64_t check_errors; /* what could not be looked at */
+    uint64_t corruptions, leaks, corruptions_fixed, leaks_fixed;
+    uint64_t image_end; /* the file is used up to here */
+    uint64_t total_clusters, allocated_clusters, fragmented_clusters, compressed_clusters;
+};
+enum check_severity { CHECK_LEAK, CHECK_CORRUPTION, CHECK_ERROR, CHECK_NOTE };
+struct check_problem {
+    const char *code;
+    enum check_severity severity;
+    bool repaired;   /* is being repaired: the counts of the result tell whether it worked */
+    uint64_t offset; /* in the file, of the entry that is wrong; UINT64_MAX: none */
+    const char *sentence;
+};
+enum { CHECK_FIX_LEAKS = 1 << 0, CHECK_FIX_ERRORS = 1 << 1 };
+typedef void check_report(void *opaque, const struct check_problem *p);
+struct check_ops {
+    /* Look at all metadata, and repair it (@fix). Found problems are no failure: -errno means that
+     * the check could not be completed. Nothing else may use the node meanwhile. */
+    co_fn int (*check)(struct node *n, unsigned fix, check_report *report, void *opaque,
+                       struct check_result *ret);
+};
+
 struct driver {
     const char *name;
     enum driver_kind kind;
@@ -182,6 +206,7 @@ struct driver {
     co_fn json_t *(*image_info)(struct node *n);
     co_fn int (*allocated_bytes)(struct node *n, uint64_t *ret_bytes);
     const struct snapshot_ops *snapshot;
+    const struct check_ops *check;
 };
 
 struct gate {

@@ -81,6 +81,11 @@ static co_fn int load_tables(struct node *n, struct err *err)
         return err_set_errno(err, r, "Could not read L1 table");
     }
     return n->flags & OPEN_CHECK ? 0 : qcow2_load_snapshots(n, err);
+    if (r < 0 && (n->flags & OPEN_CHECK)) { /* the check tells what is wrong with it */
+        q->l1 = calloc((size_t)q->h.l1_entries + 1, 8);
+        r = q->l1 ? 0 : -ENOMEM;
+    }
+    return r < 0 ? err_set_errno(err, r, "Could not read L1 table") : 0;
 }
 
 /* The image will be written: what we do not keep true is marked so. */
@@ -291,4 +296,5 @@ const struct driver driver_qcow2 = {
     .info = qcow2_info,
     .image_info = qcow2_image_info,
     .snapshot = &qcow2_snapshot_ops,
+    .check = &qcow2_check_ops,
 };

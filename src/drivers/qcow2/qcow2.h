@@ -18,6 +18,7 @@
  *   snapshot.c    internal snapshots
  *   resize.c      size changes and preallocation
  *   backing.c     files named inside the image
+ *   check*.c      damage found and repaired (check.h)
  *   create.c, info.c, qcow2.c
  *
  * Order on disk (crash safety): data before the mapping that names it; refcounts up before use, down
@@ -508,5 +509,9 @@ struct qcow2_create {
 extern const struct option qcow2_create_options[];
 co_fn int qcow2_create(struct graph *g, const char *filename, void *create_state, uint64_t size,
                        struct err *err);
+
+/* ---- check.c ---- */
+
+extern const struct check_ops qcow2_check_ops;
 
 #endif
