@@ -59,8 +59,9 @@ same() {
 @test "mapped in advance" {
     for size in 0 1M 100M 5000001; do
         same $size preallocation=metadata preallocation=metadata,cluster_size=512 \
-            preallocation=metadata,cluster_size=4k,refcount_bits=64 preallocation=metadata,extended_l2=on
+            preallocation=metadata,cluster_size=4k,refcount_bits=64
     done
+    same 100M preallocation=metadata,extended_l2=on
     same 20G preallocation=metadata
 }
 

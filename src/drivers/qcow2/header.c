@@ -21,9 +21,9 @@ int qcow2_set_derived(struct qcow2 *q)
     q->l2_bits = h->cluster_bits - (ext_l2 ? 4 : 3);
     q->subclusters = ext_l2 ? QCOW2_SUBCLUSTERS : 1;
     q->sub_bits = h->cluster_bits - (ext_l2 ? 5 : 0);
-    q->ref_bits_order = h->refcount_order;
-    q->refblock_bits = h->cluster_bits + 3 - h->refcount_order;
-    q->ref_max = h->refcount_order == 6 ? INT64_MAX : (UINT64_C(1) << (1u << h->refcount_order)) - 1;
+    q->ref_bits_order = MIN(h->refcount_order, 6u); /* more is refused, but only later */
+    q->refblock_bits = h->cluster_bits + 3 - q->ref_bits_order;
+    q->ref_max = q->ref_bits_order == 6 ? INT64_MAX : (UINT64_C(1) << (1u << q->ref_bits_order)) - 1;
     q->vmstate_offset = qcow2_l1_needed(q, h->size) << qcow2_l1_shift(q);
     return 0;
 }
