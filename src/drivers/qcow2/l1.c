@@ -114,7 +114,7 @@ int qcow2_need_l2(struct node *n, uint64_t guest)
     if (index >= q->h.l1_entries) {
         r = qcow2_grow_l1(n, index + 1, false);
     }
-    if (r == 0 && !(q->l1[index] & QCOW2_COPIED)) {
+    if (r == 0 && !((q->l1[index] & QCOW2_COPIED) && (q->l1[index] & QCOW2_OFFSET_MASK))) {
         if (qcow2_in_cluster(q, q->l1[index] & QCOW2_OFFSET_MASK)) {
             struct qcow2_entry *none;
             return qcow2_get_slice(n, guest, true, &none); /* tells the damage */

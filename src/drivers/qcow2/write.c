@@ -148,6 +148,7 @@ static void try_overwrite(struct node *n, uint64_t guest, uint64_t bytes, struct
     uint64_t index = guest >> qcow2_l1_shift(q);
 
     if (q->frozen || index >= q->h.l1_entries || !(q->l1[index] & QCOW2_COPIED) ||
+        !(q->l1[index] & QCOW2_OFFSET_MASK) || qcow2_in_cluster(q, q->l1[index] & QCOW2_OFFSET_MASK) ||
         (!list_empty(&q->writes) && find_overlap(q, guest, bytes))) {
         return;
     }
