@@ -387,8 +387,8 @@ static co_fn bool suspect_stuck(struct scene *s, enum cause *ret_cause, char *te
         }
     }
     *ret_cause = CAUSE_STUCK;
-    if (s->zero) {
-        return false; /* said already */
+    if (s->zero || (wrong == 1 && is_pow2(flips))) {
+        return false; /* said already: all zero, or one bit flipped */
     }
     if (wrong > 0 && all_and == all_or) {
         snprintf(text, size, "all %zu wrong bytes of sector %llu, the first at offset %llu, are 0x%02x",
