@@ -390,6 +390,11 @@ static co_fn bool suspect_stuck(struct scene *s, enum cause *ret_cause, char *te
     if (s->zero || (wrong == 1 && is_pow2(flips))) {
         return false; /* said already: all zero, or one bit flipped */
     }
+    if (wrong == 1) {
+        snprintf(text, size, "the only wrong byte of sector %llu, at offset %llu, is 0x%02x", (ull)s->sector,
+                 (ull)(s->offset + where), all_and);
+        return true;
+    }
     if (wrong > 0 && all_and == all_or) {
         snprintf(text, size, "all %zu wrong bytes of sector %llu, the first at offset %llu, are 0x%02x",
                  wrong, (ull)s->sector, (ull)(s->offset + where), all_and);
