@@ -3,9 +3,11 @@
  * The program: finds the verb and hands over. Under the name qemu-io or qemu-img (a symbolic link)
  * it is a stand-in for that program, and its whole command line is the verb's.
  */
+#include <fcntl.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "tools/tools.h"
 
@@ -132,11 +134,27 @@ static const char *base_name(const char *path)
     return slash != NULL ? slash + 1 : path;
 }
 
+/* Whoever started us may have closed the standard files. The first images opened would get their numbers, and
+ * messages would be written into them. */
+static bool hold_standard_files(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        /* for reading only: printing fails, and is found out at the end */
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDONLY) != fd) {
+            return false;
+        }
+    }
+    return true;
+}
+
 int main(int argc, char **argv)
 {
     struct tool t = {.prefix = "blkproof", .seed = 1};
     int status = EXIT_USAGE;
 
+    if (!hold_standard_files()) {
+        return EXIT_FAILURE;
+    }
     signal(SIGPIPE, SIG_IGN); /* a client or reader that goes away is an errno, not our end */
     signal(SIGXFSZ, SIG_IGN); /* so is a file that grows past ulimit -f */
     const char *program = argc > 0 ? base_name(argv[0]) : "blkproof";

@@ -60,6 +60,9 @@ static const struct {
     {"json:{\"driver\":\"raw\",\"node-name\":\"x\",\"file\":\"x\"}", NULL, "node 'x' would lie below itself"},
     {"json:{\"driver\":\"raw\",\"node-name\":\"x\",\"file\":{\"driver\":\"raw\",\"file\":\"x\"}}", NULL,
      "node 'x' would lie below itself"},
+    {"json:{\"driver\":\"blkverify\",\"node-name\":\"x\",\"test\":{\"file\":\"x\"},\"raw\":{\"driver\":"
+     "\"mem\"}}",
+     NULL, "node 'x' would lie below itself"},
     {"json:{\"driver\":\"raw\",\"offset\":2097152,\"file\":{\"driver\":\"mem\",\"size\":\"1M\"}}", NULL,
      "offset 2097152 lies beyond the end of 'json:{\"driver\":\"mem\",\"size\":\"1M\"}' (1048576 bytes)"},
 };
