@@ -282,6 +282,46 @@ static void lazy_refcounts(void **state)
     run(lazy_main, NULL);
 }
 
+/* The machine dies: the file as it is then, under another name. */
+static int dirty_main(void *arg)
+{
+    const char *path = file_path("lazy2"), *copy = file_path("died");
+    char command[512];
+
+    make_image(path, "lazy_refcounts=on", 64 * MiB);
+    struct node *n = open_image(path, OPEN_WRITE);
+    fill(n, 0, 65536, 1);
+    assert_int_equal(node_flush(n), 0);
+    snprintf(command, sizeof(command), "cp %s %s", path, copy);
+    assert_int_equal(system(command), 0);
+    node_unref(n);
+
+    assert_int_equal(peek64(copy, 72), 1);
+    n = open_image(copy, 0); /* to read it nothing is needed */
+    expect(n, 0, 65536, 1);
+    node_unref(n);
+    assert_int_equal(peek64(copy, 72), 1);
+    notices[0] = 0;
+    n = open_image(copy, OPEN_WRITE);
+    /* as QEMU's test-suite (039) expects it */
+    assert_string_equal(notices, "ERROR cluster 5 refcount=0 reference=1\n"
+                                 "Rebuilding refcount structure\n"
+                                 "Repairing cluster 1 refcount=1 reference=0\n"
+                                 "Repairing cluster 2 refcount=1 reference=0\n");
+    expect(n, 0, 65536, 1);
+    assert_int_equal(peek64(copy, 72), 0);
+    fill(n, 65536, 65536, 2);
+    node_unref(n);
+    uint64_t block = peek64(copy, peek64(copy, 48));
+    assert_int_equal(peek16(copy, block + 2 * 5), 1);
+    return 0;
+}
+
+static void a_dirty_image_is_repaired_when_it_is_opened(void **state)
+{
+    run(dirty_main, NULL);
+}
+
 static int finish(void **state)
 {
     remove_files();
@@ -298,6 +338,7 @@ int main(void)
         cmocka_unit_test(clusters_shared_with_a_snapshot),
         cmocka_unit_test(a_new_refcount_block),
         cmocka_unit_test(lazy_refcounts),
+        cmocka_unit_test(a_dirty_image_is_repaired_when_it_is_opened),
     };
 
     return cmocka_run_group_tests(tests, NULL, finish);

@@ -180,10 +180,7 @@ static const struct lie lies[] = {
      8,
      "Unsupported qcow2 feature(s): Unknown incompatible feature: 8000000000000000"},
     {72, {0, 0, 0, 0, 0, 0, 0, 2}, 8, "qcow2: Image is corrupt; cannot be opened read/write"},
-    {72,
-     {0, 0, 0, 0, 0, 0, 0, 1},
-     8,
-     "qcow2: Image was not closed cleanly; repair it first (img check -r all), or open it read-only"},
+    {72, {0, 0, 0, 0, 0, 0, 0, 1}, 8, NULL}, /* dirty: is repaired */
     {72, {0, 0, 0, 0, 0, 0, 0, 4}, 8, "'data-file' is required for this image"},
     {72, {0, 0, 0, 0, 0, 0, 0, 8}, 8, "qcow2: Compression type incompatible feature bit must not be set"},
     {96, {0, 0, 0, 7}, 4, "Reference count entry width too large; may not exceed 64 bits"},

@@ -101,14 +101,30 @@ static co_fn int clear_unknown(struct node *n, struct err *err)
     return r < 0 ? err_set_errno(err, r, "Could not update qcow2 header") : 0;
 }
 
-static int refuse_unclean(struct node *n, struct err *err)
+static void tell_repair(void *opaque, const struct check_problem *p)
 {
-    const struct qcow2 *q = n->state;
+    struct node *n = opaque;
 
-    if ((q->h.incompatible & QCOW2_DIRTY) && !n->read_only && !(n->flags & OPEN_CHECK)) {
-        return err_set(
-            err, -EUCLEAN,
-            "qcow2: Image was not closed cleanly; repair it first (img check -r all), or open it read-only");
+    if (n->graph->notice) {
+        n->graph->notice(n->graph, NOTICE_DETAIL, p->sentence);
+    }
+}
+
+/* Lazy refcounts, and then a crash: refcounts are behind the tables until they are repaired. */
+static co_fn int repair_unclean(struct node *n, struct err *err)
+{
+    struct qcow2 *q = qcow2_of(n);
+    struct check_result result = {0};
+
+    if (!(q->h.incompatible & QCOW2_DIRTY) || n->read_only || (n->flags & OPEN_CHECK)) {
+        return 0;
+    }
+    int r = qcow2_check_ops.check(n, CHECK_FIX_LEAKS | CHECK_FIX_ERRORS, tell_repair, n, &result);
+    if (r < 0) {
+        return err_set_errno(err, r, "Could not repair dirty image");
+    }
+    if (q->h.incompatible & QCOW2_DIRTY) {
+        return err_set(err, -EIO, "Could not repair dirty image");
     }
     return 0;
 }
@@ -131,15 +147,15 @@ static co_fn int qcow2_open(struct node *n, struct err *err)
     list_init(&q->writes);
     list_init(&q->free_writes);
     co_mutex_init(&q->lock);
-    if ((r = qcow2_read_header(n, err)) < 0 || (r = refuse_unclean(n, err)) < 0 ||
-        (r = make_caches(n, err)) < 0 || (r = load_tables(n, err)) < 0 ||
-        (r = qcow2_open_data_file(n, err)) < 0 || (r = qcow2_open_backing(n, err)) < 0 ||
-        (r = clear_unknown(n, err)) < 0) {
+    if ((r = qcow2_read_header(n, err)) < 0 || (r = make_caches(n, err)) < 0 ||
+        (r = load_tables(n, err)) < 0 || (r = qcow2_open_data_file(n, err)) < 0 ||
+        (r = qcow2_open_backing(n, err)) < 0 || (r = clear_unknown(n, err)) < 0) {
         return r;
     }
     n->size = q->h.size;
     set_limits(n);
-    return qcow2_open_snapshot(n, err);
+    r = repair_unclean(n, err);
+    return r < 0 ? r : qcow2_open_snapshot(n, err);
 }
 
 /* ---- closing ---- */
