@@ -101,16 +101,15 @@ static const struct row {
                      "OFLAG_COPIED L2 cluster: l1_index=%d l1_entry=%" PRIx64 " refcount=%" PRIu64},
     [P_COPIED_DATA] = {"copied-data", CHECK_CORRUPTION, R_ALL, "ERROR ",
                        "OFLAG_COPIED data cluster: l2_entry=%" PRIx64 " refcount=%" PRIu64},
-    [P_L2_DATA_OFFSET] = {"data-file-offset", CHECK_CORRUPTION, R_LATER, "ERROR ",
-                          "offset=%" PRIx64 ": the cluster's place in the data file is not its own"},
+    [P_OVERLAP] = {"overlap", CHECK_CORRUPTION, R_ALL, "ERROR ",
+                   "metadata that is also used as something else"},
     [P_WRITE] = {"write", CHECK_ERROR, R_NONE, "ERROR ", "metadata could not be written: %s"},
 };
 
 static bool repaired_now(const struct check *c, const struct row *row)
 {
     return (row->repair == R_ALL && (c->fix & CHECK_FIX_ERRORS)) ||
-           (row->repair == R_LEAKS && (c->fix & CHECK_FIX_LEAKS)) ||
-           (row->repair != R_NONE && c->force_repair);
+           (row->repair == R_LEAKS && (c->fix & CHECK_FIX_LEAKS));
 }
 
 void check_tell(struct check *c, enum problem p, uint64_t times, uint64_t offset, ...)
@@ -246,6 +245,11 @@ static co_fn int finish_repair(struct check *c)
     return r < 0 ? r : node_flush(qcow2_file(c->n));
 }
 
+static bool needs_entries(const struct check *c)
+{
+    return c->structural || c->snapshots_wrong || c->bitmaps_wrong || c->overlaps;
+}
+
 static co_fn int steps(struct check *c)
 {
     int r = check_load_snapshots(c);
@@ -253,9 +257,13 @@ static co_fn int steps(struct check *c)
     c->clusters = div_up(c->file_bytes, c->q->cluster_bytes);
     r = r < 0 ? r : check_load_stored(c);
     r = r < 0 ? r : check_count(c);
-    if (r == 0 && (c->fix & CHECK_FIX_ERRORS) && (c->structural || c->snapshots_wrong || c->bitmaps_wrong)) {
+    if (r == 0 && (c->overlaps || c->reftable_shared) && (c->fix & CHECK_FIX_ERRORS)) {
+        check_tell(c, P_OVERLAP, 1, UINT64_MAX);
+    }
+    if (r == 0 && (c->fix & CHECK_FIX_ERRORS) && needs_entries(c)) {
         r = repair_entries(c);
     }
+    c->rebuild = c->rebuild || (c->reftable_shared && (c->fix & CHECK_FIX_ERRORS));
     r = r < 0 ? r : compare(c);
     if (r == 0 && (c->fix || c->copied_wrong || c->result.corruptions || c->result.leaks)) {
         r = check_copied(c);
@@ -288,6 +296,7 @@ static void finish(struct check *c)
 {
     check_refs_free(&c->refs);
     check_free_snapshots(c);
+    free(c->over);
     free(c->l2);
     free(c->l2_hash);
     buf_put(c->buf, CHECK_BUF_BYTES(c->q));

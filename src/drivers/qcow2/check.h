@@ -38,7 +38,7 @@ enum problem {
     P_L2_ZERO_UNALIGNED,
     P_L2_UNALIGNED,
     P_L2_UNALLOCATED_BITMAP,
-    P_L2_DATA_OFFSET,
+    P_OVERLAP,
     /* lists */
     P_SNAPSHOT_COUNT,
     P_SNAPSHOT_TABLE,
@@ -114,6 +114,11 @@ struct check_l2 { /* an L2 table and how many L1 entries name it */
     uint64_t active, inactive;
 };
 
+struct check_over { /* a cluster with more references than a refcount can hold */
+    uint64_t cluster, excess;
+};
+#define CHECK_OVERS_MAX 4096 /* more are left for another run */
+
 struct check_snapshot {
     uint64_t l1_offset, at; /* @at: of its entry in the file */
     uint32_t l1_entries;
@@ -135,12 +140,15 @@ struct check {
     uint64_t clusters;   /* of the file, and those behind it that are referred to */
     bool quiet;          /* count again: everything was told */
     bool count_quiet;    /* but the numbers are wanted */
-    bool force_repair;   /* what is told now is being repaired */
     bool rebuild;        /* the refcount structure cannot be repaired in place */
     bool no_refs;        /* do not count the refcount structure: it will be replaced */
     bool copied_wrong;   /* a copied flag does not agree with the stored refcount */
     uint64_t structural; /* entries that check_repair.c has to look at */
     bool snapshots_wrong, bitmaps_wrong;
+    bool overlaps;           /* metadata that is written in place is something else, too */
+    bool reftable_shared;    /* the same of the refcount table */
+    struct check_over *over; /* CHECK_OVERS_MAX at most */
+    size_t overs;
     struct check_refs refs;
     struct check_l2 *l2; /* in the order in which they were met */
     size_t l2_count, l2_max;
@@ -149,8 +157,9 @@ struct check {
     struct check_snapshot *snapshot;
     uint32_t snapshots;
     uint64_t snapshots_bytes; /* of the table */
-    uint64_t next_new;        /* host offset of the next new cluster (repair) */
-    uint8_t *buf;             /* one cluster, or more */
+    uint64_t new_first, new_at,
+        new_left; /* repair: host offset of the next new cluster; how many there may be */
+    uint8_t *buf; /* one cluster, or more */
 };
 #define CHECK_BUF_BYTES(q) MAX((q)->cluster_bytes, 64 * KiB)
 
@@ -195,6 +204,7 @@ co_fn int check_copied(struct check *c);
 
 co_fn int check_rebuild(struct check *c);
 co_fn int check_repair_entries(struct check *c);
+void check_find_overlaps(struct check *c);
 /* A cluster of the file that nobody uses. */
 int check_new_cluster(struct check *c, uint64_t count, uint64_t *ret_host);
 

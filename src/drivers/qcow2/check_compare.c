@@ -194,20 +194,20 @@ static co_fn int compare_one(struct block_writer *w, struct check_chunk *k, uint
     uint32_t *stored = &k->stored[cluster % CHUNK], refs = k->refs[cluster % CHUNK];
     bool leak = *stored > refs;
     uint64_t value = exact_count(c, cluster, *stored);
+    uint64_t host = cluster << c->q->cluster_bits;
     unsigned allowed = fix & (leak ? CHECK_FIX_LEAKS : CHECK_FIX_ERRORS);
 
     if (*stored == 0) {
         c->rebuild = true; /* its block may be missing, and the cluster may be taken any time */
         allowed = 0;
     }
-    bool repaired = allowed && repair_count(w, cluster, refs) == 0;
-    if (!repaired && *stored > 0) {
-        w->dirty = w->dirty && w->host;
+    if (*stored == 0 && c->new_first && host >= c->new_first && host < c->new_at) {
+        return 0; /* ours: counted by the new refcount structure */
     }
+    bool repaired = allowed && repair_count(w, cluster, refs) == 0;
     unsigned told = c->fix;
     c->fix = repaired ? told : 0; /* "Repairing" only if so */
-    check_tell(c, leak ? P_REFCOUNT_HIGH : P_REFCOUNT_LOW, 1, cluster << c->q->cluster_bits, cluster, value,
-               (uint64_t)refs);
+    check_tell(c, leak ? P_REFCOUNT_HIGH : P_REFCOUNT_LOW, 1, host, cluster, value, (uint64_t)refs);
     c->fix = told;
     if (repaired) {
         uint64_t *count = leak ? &c->result.leaks : &c->result.corruptions;

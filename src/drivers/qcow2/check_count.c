@@ -12,6 +12,20 @@
 
 /* ---- clusters ---- */
 
+static void note_over(struct check *c, uint64_t cluster, uint64_t excess)
+{
+    if (c->overs > 0 && c->over[c->overs - 1].cluster == cluster) {
+        c->over[c->overs - 1].excess += excess;
+        return;
+    }
+    if (!c->over) {
+        c->over = calloc(CHECK_OVERS_MAX, sizeof(*c->over));
+    }
+    if (c->over && c->overs < CHECK_OVERS_MAX) {
+        c->over[c->overs++] = (struct check_over){cluster, excess};
+    }
+}
+
 static int count_cluster(struct check *c, uint64_t cluster, uint64_t weight, uint64_t entry_at)
 {
     uint64_t max = MIN(c->q->ref_max, (uint64_t)UINT32_MAX - 1);
@@ -26,6 +40,7 @@ static int count_cluster(struct check *c, uint64_t cluster, uint64_t weight, uin
     if (UNLIKELY(weight > room)) {
         check_tell(c, P_OVERFLOW, weight - room, entry_at, cluster << c->q->cluster_bits);
         c->structural++;
+        note_over(c, cluster, weight - room);
         weight = room;
     }
     *refs += (uint32_t)weight;
@@ -488,7 +503,8 @@ int check_count(struct check *c)
     c->clusters = div_up(c->file_bytes, q->cluster_bytes);
     c->structural = 0;
     c->copied_wrong = c->rebuild = false;
-    c->l2_count = 0;
+    c->l2_count = c->overs = 0;
+    c->overlaps = c->reftable_shared = false;
     if (c->l2_hash) {
         memset(c->l2_hash, 0, (c->l2_mask + 1) * sizeof(*c->l2_hash));
     }
@@ -508,5 +524,8 @@ int check_count(struct check *c)
         r = check_count_range(c, q->crypto.offset, q->crypto.bytes, 1, UINT64_MAX);
     }
     r = r < 0 ? r : check_count_bitmaps(c);
+    if (r == 0) {
+        check_find_overlaps(c);
+    }
     return r < 0 || c->no_refs ? r : count_blocks(c);
 }

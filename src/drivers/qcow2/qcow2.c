@@ -77,15 +77,14 @@ static co_fn int load_tables(struct node *n, struct err *err)
         return r;
     }
     r = qcow2_read_table(n, q->h.l1_offset, q->h.l1_entries, &q->l1);
+    if (n->flags & OPEN_CHECK) { /* the check tells what is wrong with it, and with the snapshots */
+        q->l1 = r < 0 ? calloc((size_t)q->h.l1_entries + 1, 8) : q->l1;
+        return q->l1 ? 0 : err_set(err, -ENOMEM, "no memory for the L1 table");
+    }
     if (r < 0) {
         return err_set_errno(err, r, "Could not read L1 table");
     }
-    return n->flags & OPEN_CHECK ? 0 : qcow2_load_snapshots(n, err);
-    if (r < 0 && (n->flags & OPEN_CHECK)) { /* the check tells what is wrong with it */
-        q->l1 = calloc((size_t)q->h.l1_entries + 1, 8);
-        r = q->l1 ? 0 : -ENOMEM;
-    }
-    return r < 0 ? err_set_errno(err, r, "Could not read L1 table") : 0;
+    return qcow2_load_snapshots(n, err);
 }
 
 /* The image will be written: what we do not keep true is marked so. */
