@@ -67,7 +67,7 @@ static int apply(struct creation *c, json_t *options, struct err *err)
     return r == 0 && key ? err_set(err, -EINVAL, "Invalid parameter '%s'", key) : r;
 }
 
-/* "size" belongs to every image, and to no driver's table. */
+/* "size" belongs to every image; a driver's table may have it for its place in the text. */
 static int take_size(struct creation *c, json_t *options, struct err *err)
 {
     static const struct option table[] = {{"size", OPT_SIZE, 0, .help = "Virtual disk size"}, {0}};
@@ -155,13 +155,18 @@ static void put_value(FILE *f, const struct option *o, const void *state)
     }
 }
 
-/* @all: defaults too, where there are any. */
+/* @all: defaults too, where there are any. The size stands where the table has it. */
 static void put_options(FILE *f, const struct creation *c, const struct driver *d, const void *state,
                         bool all)
 {
     for (const struct option *o = d->create_options; o && o->type != OPT_END; o++) {
         bool given = json_object_get(c->given, o->name) != NULL;
-        if (given || (all && o->def)) {
+        if (!all && c->format && option_find(c->format->create_options, o->name)) {
+            continue; /* the format's option of that name took the value */
+        }
+        if (strcmp(o->name, "size") == 0) {
+            fprintf(f, " size=%" PRIu64, c->size);
+        } else if (given || (all && o->def)) {
             fprintf(f, " %s=", o->name);
             put_value(f, o, state);
         }
@@ -177,7 +182,9 @@ char *creation_text(const struct creation *c)
     if (!f) {
         return NULL;
     }
-    fprintf(f, "size=%" PRIu64, c->size);
+    if (!c->format || !option_find(c->format->create_options, "size")) {
+        fprintf(f, " size=%" PRIu64, c->size);
+    }
     if (c->format) {
         put_options(f, c, c->format, c->format_state, true);
     }
@@ -186,6 +193,7 @@ char *creation_text(const struct creation *c)
         free(text);
         return NULL;
     }
+    memmove(text, text + 1, len); /* the blank in front */
     return text;
 }
 

@@ -304,10 +304,10 @@ enum { PREALLOC_OFF, PREALLOC_FALLOC, PREALLOC_FULL };
 static const char *const preallocation_values[] = {"off", "falloc", "full", NULL};
 
 static const struct option file_create_options[] = {
-    {"preallocation", OPT_ENUM, offsetof(struct file_create, preallocation), .def = "off",
-     .values = preallocation_values, .help = "Preallocation mode (allowed values: off, falloc, full)"},
     {"nocow", OPT_BOOL, offsetof(struct file_create, nocow), .def = "off",
      .help = "Turn off copy-on-write (valid only on btrfs)"},
+    {"preallocation", OPT_ENUM, offsetof(struct file_create, preallocation), .def = "off",
+     .values = preallocation_values, .help = "Preallocation mode (allowed values: off, falloc, full)"},
     {"extent_size_hint", OPT_SIZE, offsetof(struct file_create, extent_size_hint),
      .help = "Extent size hint for the image file, 0 to disable"},
     {0},

@@ -500,6 +500,7 @@ co_fn json_t *qcow2_info(struct node *n);
 co_fn json_t *qcow2_image_info(struct node *n);
 /* What a new image is to be like; filled from the options. */
 struct qcow2_create {
+    uint64_t size_bytes; /* only its place in the text: create() is given the size */
     int compat, preallocation, compression;
     uint64_t cluster_bytes, refcount_bits;
     bool lazy_refcounts, extended_l2, data_file_raw;

@@ -49,7 +49,7 @@ int img_print_options(struct img *img, const char *filename, const char *format)
         img_error(img, "%s", err.text);
         return 1;
     }
-    collect(&list, size);
+    collect(&list, c.format && option_find(c.format->create_options, "size") ? NULL : size);
     collect(&list, c.format ? c.format->create_options : NULL);
     collect(&list, c.protocol ? c.protocol->create_options : NULL);
     qsort(list.rows, list.n, sizeof(list.rows[0]), by_name);
