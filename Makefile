@@ -44,6 +44,9 @@ soak: ## long runs: random clients on the simulator, fuzz targets (MINUTES=10 ea
 	@$(MAKE) --no-print-directory all
 	@scripts/soak $(MINUTES)
 
+iotests: all ## QEMU's own test-suite on our qemu-img and qemu-io (IOTESTS=a checkout of QEMU)
+	@scripts/iotests $(TESTS)
+
 format: ## clang-format all sources in place
 	@find src tests bench -name '*.[ch]' | xargs clang-format -i
 
@@ -57,4 +60,4 @@ help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | sed 's/\$$(BUILD)/build/; s/^make all/make/' | expand -t 18
 
 FORCE:
-.PHONY: all check demo bench sanitize fuzz-smoke soak format install clean help FORCE
+.PHONY: all check demo bench sanitize fuzz-smoke soak iotests format install clean help FORCE
