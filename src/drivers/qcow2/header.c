@@ -54,8 +54,9 @@ static int check_features(const struct qcow2 *q, struct err *err)
         return 0;
     }
     list_for_each (x, &q->extensions, link) {
-        for (uint32_t at = 0; x->type == QCOW2_EXT_FEATURES && at + 48 <= x->bytes; at += 48) {
-            const uint8_t *row = x->data + at;
+        for (uint32_t at = 0; x->type == QCOW2_EXT_FEATURES && at < x->bytes; at += 48) {
+            uint8_t row[48] = {0}; /* the last one may be cut short */
+            memcpy(row, x->data + at, MIN(sizeof(row), (size_t)(x->bytes - at)));
             if (row[0] == 0 && row[1] < 64 && (unknown >> row[1] & 1) && used < sizeof(text) - 64) {
                 unknown &= ~(UINT64_C(1) << row[1]);
                 used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%.46s", used ? ", " : "",

@@ -92,7 +92,7 @@ static co_fn int clear_unknown(struct node *n, struct err *err)
 {
     struct qcow2 *q = qcow2_of(n);
 
-    if (n->read_only || (n->flags & OPEN_CHECK) || !(q->h.autoclear & ~(uint64_t)QCOW2_AUTOCLEAR_KNOWN)) {
+    if (n->read_only || !(q->h.autoclear & ~(uint64_t)QCOW2_AUTOCLEAR_KNOWN)) {
         return 0;
     }
     q->h.autoclear &= QCOW2_AUTOCLEAR_KNOWN;
