@@ -40,10 +40,10 @@ says() { # STATUS SENTENCE ARG...
     equal "$(wc -l <<<"$err")" 1
 }
 
-@test "the temporary overlay is not there yet, and says so" {
-    expect 1 blkproof io -s -c length a.raw
+@test "-s: the folder for the overlay is not there" {
+    expect 1 env TMPDIR="$BATS_TEST_TMPDIR/none" blkproof io -s -c length a.raw
     equal "$(wc -l <<<"$err")" 1
-    contains "$err" "-s needs a copy-on-write format"
+    contains "$err" "$BATS_TEST_TMPDIR/none"
 }
 
 @test "on-mismatch=pause is refused: nobody could let the request go" {

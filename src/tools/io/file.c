@@ -67,10 +67,6 @@ static int build_options(const struct io_open *how, json_t **ret_options, struct
 /* Wishes that cannot be met together, or not yet. */
 static int check_open(const struct io_open *how, struct err *err)
 {
-    if (how->snapshot) {
-        return err_set(err, -ENOTSUP,
-                       "-s needs a copy-on-write format for the temporary overlay, and this build has none");
-    }
     if ((how->flags & OPEN_FORCE_SHARE) && (how->flags & OPEN_WRITE)) {
         return err_set(err, -EINVAL, "force-share=on can only be used with read-only images");
     }
@@ -134,9 +130,18 @@ int io_open_node(struct io *io, json_t *options, unsigned flags, struct err *err
     return 0;
 }
 
+static void drop_overlay(struct io *io)
+{
+    if (io->overlay_fd > 0) {
+        close(io->overlay_fd);
+        io->overlay_fd = 0;
+    }
+}
+
 int io_open_file(struct io *io, const struct io_open *how)
 {
     AUTO_JSON json_t *options = NULL;
+    unsigned flags = how->flags;
     struct err err = {0};
 
     if (io->node != NULL) {
@@ -151,10 +156,14 @@ int io_open_file(struct io *io, const struct io_open *how)
     if (r == 0) {
         r = check_open(how, &err);
     }
+    if (r == 0 && how->snapshot) {
+        r = io_overlay(io, &options, &flags, &err);
+    }
     if (r == 0) {
-        r = io_open_node(io, options, how->flags, &err);
+        r = io_open_node(io, options, flags, &err);
     }
     if (r < 0) {
+        drop_overlay(io);
         bool named = how->name != NULL && !how->image_opts;
         tool_error(io->tool, "can't open%s%s: %s", named ? " device " : "", named ? how->name : "", err.text);
     }
@@ -170,6 +179,7 @@ void io_close_file(struct io *io)
         (void)node_flush(n);
     }
     node_unref(n);
+    drop_overlay(io);
     json_decref(TAKE_PTR(io->node_options));
 }
 

@@ -12,6 +12,7 @@
  *   query.c     length, info, alloc, map
  *   scrub.c     scrub
  *   file.c      open, close, truncate
+ *   overlay.c   the temporary overlay of -s
  *   reopen.c    reopen
  *   control.c   help, quit, sleep, abort, sigraise, breakpoints, zones
  *
@@ -43,6 +44,7 @@ struct io {
     struct node *node;    /* NULL: none is open */
     json_t *node_options; /* as it was opened, for reopen */
     unsigned node_flags;  /* likewise */
+    int overlay_fd;       /* the temporary file of -s; 0: none */
     struct verify_settings verify;
     bool image_opts; /* --image-opts was given */
     bool misalign;   /* -m */
@@ -136,6 +138,11 @@ co_fn int io_open_file(struct io *io, const struct io_open *how);
 co_fn void io_close_file(struct io *io);
 /* For reopen: make a node of @options with @flags the open one. */
 co_fn int io_open_node(struct io *io, json_t *options, unsigned flags, struct err *err);
+
+/* ---- overlay.c ---- */
+
+/* Put a temporary overlay over what @options mean: they, and @flags, become the overlay's. */
+co_fn int io_overlay(struct io *io, json_t **options, unsigned *flags, struct err *err);
 
 /* ---- aio.c ---- */
 
