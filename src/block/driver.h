@@ -14,18 +14,19 @@
     X(l1_update)                                                                                             \
     X(l1_grow_alloc_table)                                                                                   \
     X(l1_grow_write_table)                                                                                   \
-    X(l1_grow_activate_table) X(l2_load) X(l2_update) X(l2_update_compressed) X(l2_alloc_cow_read)           \
-        X(l2_alloc_write) X(read_aio) X(read_backing_aio) X(read_compressed) X(write_aio)                    \
-            X(write_compressed) X(vmstate_load) X(vmstate_save) X(cow_read) X(cow_write) X(reftable_load)    \
-                X(reftable_grow) X(reftable_update) X(refblock_load) X(refblock_update)                      \
-                    X(refblock_update_part) X(refblock_alloc) X(refblock_alloc_hookup)                       \
-                        X(refblock_alloc_write) X(refblock_alloc_write_blocks) X(refblock_alloc_write_table) \
-                            X(refblock_alloc_switch_table) X(cluster_alloc) X(cluster_alloc_bytes)           \
-                                X(cluster_free) X(flush_to_os) X(flush_to_disk) X(pwritev_rmw_head)          \
-                                    X(pwritev_rmw_after_head) X(pwritev_rmw_tail) X(pwritev_rmw_after_tail)  \
-                                        X(pwritev) X(pwritev_zero) X(pwritev_done) X(empty_image_prepare)    \
-                                            X(l1_shrink_write_table) X(l1_shrink_free_l2_clusters)           \
-                                                X(cor_write) X(cluster_alloc_space) X(none)
+    X(l1_grow_activate_table)                                                                                \
+    X(l2_load) X(l2_update) X(l2_update_compressed) X(l2_alloc_cow_read) X(l2_alloc_write) X(read_aio)       \
+        X(read_backing_aio) X(read_compressed) X(write_aio) X(write_compressed) X(vmstate_load)              \
+            X(vmstate_save) X(cow_read) X(cow_write) X(reftable_load) X(reftable_grow) X(reftable_update)    \
+                X(refblock_load) X(refblock_update) X(refblock_update_part) X(refblock_alloc)                \
+                    X(refblock_alloc_hookup) X(refblock_alloc_write) X(refblock_alloc_write_blocks)          \
+                        X(refblock_alloc_write_table) X(refblock_alloc_switch_table) X(cluster_alloc)        \
+                            X(cluster_alloc_bytes) X(cluster_free) X(flush_to_os) X(flush_to_disk)           \
+                                X(pwritev_rmw_head) X(pwritev_rmw_after_head) X(pwritev_rmw_tail)            \
+                                    X(pwritev_rmw_after_tail) X(pwritev) X(pwritev_zero) X(pwritev_done)     \
+                                        X(empty_image_prepare) X(l1_shrink_write_table)                      \
+                                            X(l1_shrink_free_l2_clusters) X(cor_write)                       \
+                                                X(cluster_alloc_space) X(none)
 
 enum block_event {
 #define BLOCK_EVENT_NAME(name) EVENT_##name,
@@ -160,6 +161,28 @@ struct check_ops {
                        struct check_result *ret);
 };
 
+/* Persistent bitmaps inside an image. Changes are made in memory, and are in the image after store
+ * (or close). */
+struct bitmap_view {
+    const uint8_t *data; /* bit i: byte i / 8, value 1 << i % 8; valid until the node changes */
+    uint64_t bits;
+    uint64_t granularity; /* bytes of the disk a bit stands for */
+    uint64_t disk_bytes;
+};
+struct bitmap_ops {
+    bool (*supported)(const struct node *n);
+    /* An array of objects as QEMU's Qcow2BitmapInfo: name, granularity, flags. */
+    co_fn json_t *(*list)(struct node *n);
+    /* Empty and enabled. @granularity: 0: the default. */
+    co_fn int (*add)(struct node *n, const char *name, uint64_t granularity, struct err *err);
+    co_fn int (*remove)(struct node *n, const char *name, struct err *err);
+    co_fn int (*clear)(struct node *n, const char *name, struct err *err);
+    co_fn int (*enable)(struct node *n, const char *name, bool enable, struct err *err);
+    co_fn int (*get)(struct node *n, const char *name, struct bitmap_view *ret, struct err *err);
+    co_fn int (*merge)(struct node *n, const char *name, const struct bitmap_view *src, struct err *err);
+    co_fn int (*store)(struct node *n, struct err *err);
+};
+
 struct driver {
     const char *name;
     enum driver_kind kind;
@@ -207,6 +230,7 @@ struct driver {
     co_fn int (*allocated_bytes)(struct node *n, uint64_t *ret_bytes);
     const struct snapshot_ops *snapshot;
     const struct check_ops *check;
+    const struct bitmap_ops *bitmap;
 };
 
 struct gate {

@@ -32,6 +32,12 @@ json_t *qcow2_info(struct node *n)
     if (h->version >= 3) {
         put(o, "lazy-refcounts", json_boolean(h->compatible & QCOW2_LAZY));
     }
+    json_t *bitmaps = qcow2_bitmap_ops.list(n);
+    if (json_array_size(bitmaps) > 0) {
+        put(o, "bitmaps", bitmaps);
+    } else {
+        json_decref(bitmaps);
+    }
     put(o, "refcount-bits", json_integer(1 << h->refcount_order));
     if (h->version >= 3) {
         if (q->data_name) {

@@ -84,7 +84,8 @@ static co_fn int load_tables(struct node *n, struct err *err)
     if (r < 0) {
         return err_set_errno(err, r, "Could not read L1 table");
     }
-    return qcow2_load_snapshots(n, err);
+    r = qcow2_load_snapshots(n, err);
+    return r < 0 ? r : qcow2_load_bitmaps(n, err);
 }
 
 /* The image will be written: what we do not keep true is marked so. */
@@ -167,6 +168,7 @@ static co_fn void write_all(struct node *n)
         return;
     }
     co_mutex_lock(&q->lock);
+    qcow2_bitmaps_end(n); /* if that fails they stay in use */
     int r = q->written ? qcow2_settle(n) : 0;
     if (r == 0 && qcow2_frees_pending(q)) { /* what became free by the flush */
         qcow2_write_back(n);
@@ -198,6 +200,7 @@ static co_fn void qcow2_close(struct node *n)
     qcow2_free_runs(&q->waiting);
     qcow2_free_extensions(q);
     qcow2_free_snapshots(q);
+    qcow2_free_bitmaps(q);
     free(q->header_tail);
     free(q->backing_name);
     free(q->backing_format);
@@ -208,17 +211,20 @@ static co_fn void qcow2_close(struct node *n)
 
 /* ---- requests ---- */
 
-/* The first change of guest data: persistent bitmaps do not see it, so they are no longer true. */
+/* The first change of guest data: the bitmaps that record it are marked as in use. */
 static co_fn int begin_writing(struct node *n)
 {
     struct qcow2 *q = qcow2_of(n);
+    int r = 0;
 
+    co_mutex_lock(&q->lock);
     q->written = true;
-    if (!(q->h.autoclear & QCOW2_BITMAPS)) {
-        return 0;
+    if (!q->began) {
+        r = qcow2_bitmaps_begin(n);
+        q->began = r == 0;
     }
-    q->h.autoclear &= ~(uint64_t)QCOW2_BITMAPS;
-    return qcow2_write_header_field(n, "autoclear_features");
+    co_mutex_unlock(&q->lock);
+    return r;
 }
 
 static bool moves_data(enum req_op op)
@@ -260,7 +266,7 @@ static co_fn int qcow2_io(struct node *n, struct req *r)
     if (UNLIKELY(q->h.crypt_method && moves_data(r->op))) {
         return -ENOKEY; /* we do not encrypt; see the manual */
     }
-    if (UNLIKELY(writes && !q->written)) {
+    if (UNLIKELY(writes && !q->began)) {
         int ret = begin_writing(n);
         if (ret < 0) {
             return ret;
@@ -268,6 +274,9 @@ static co_fn int qcow2_io(struct node *n, struct req *r)
     }
     if (UNLIKELY(r->flags & REQ_VMSTATE)) {
         return vmstate(n, r);
+    }
+    if (UNLIKELY(writes && q->bitmaps_read && r->op != REQ_TRUNCATE)) {
+        qcow2_mark_written(q, r->offset, r->bytes);
     }
     return moves_data(r->op) ? counted(n, r) : access_io(n, r);
 }
@@ -312,4 +321,5 @@ const struct driver driver_qcow2 = {
     .image_info = qcow2_image_info,
     .snapshot = &qcow2_snapshot_ops,
     .check = &qcow2_check_ops,
+    .bitmap = &qcow2_bitmap_ops,
 };

@@ -16,6 +16,7 @@
  *   flush.c       the order in which metadata goes down
  *   overlap.c     no write may hit metadata of another kind; damage
  *   snapshot.c    internal snapshots
+ *   bitmap.c      persistent bitmaps
  *   resize.c      size changes and preallocation
  *   backing.c     files named inside the image
  *   check*.c      damage found and repaired (check.h)
@@ -121,6 +122,14 @@ struct qcow2_snapshot_extra {
     uint64_t vm_state_bytes, disk_bytes, icount;
 };
 
+struct qcow2_bitmap_entry { /* of the bitmap directory: the fixed part */
+    uint64_t table_offset;
+    uint32_t table_entries, flags;
+    uint8_t type, granularity_bits;
+    uint16_t name_bytes;
+    uint32_t extra_bytes;
+};
+
 /* Field tables (tables.c). */
 extern const struct layout qcow2_header_layout, qcow2_extension_layout, qcow2_bitmaps_ext_layout,
     qcow2_crypto_ext_layout, qcow2_feature_layout, qcow2_l1_layout, qcow2_l2_layout, qcow2_l2_bitmap_layout,
@@ -179,6 +188,19 @@ struct qcow2_snapshot {
     uint32_t unknown_bytes;
 };
 
+struct qcow2_bitmap {
+    char *name;
+    uint64_t table_offset, new_offset; /* 0: none yet */
+    uint32_t table_entries, new_entries;
+    uint8_t granularity_bits;
+    bool enabled;      /* records writes */
+    bool inconsistent; /* the image was not closed cleanly, or it could not be loaded */
+    bool in_use;       /* the file says so, for our sake */
+    bool changed;      /* other than in the file */
+    uint8_t *bits;     /* NULL: not loaded */
+    uint64_t bits_max; /* how many there are in memory */
+};
+
 enum qcow2_option_switch { QCOW2_DEFAULT, QCOW2_OFF, QCOW2_ON };
 enum { QCOW2_OVERLAP_NONE, QCOW2_OVERLAP_CONSTANT, QCOW2_OVERLAP_CACHED, QCOW2_OVERLAP_ALL };
 
@@ -219,6 +241,11 @@ struct qcow2 {
     uint32_t snapshots_read;
     uint64_t snapshots_bytes; /* of the table in the file */
 
+    struct qcow2_bitmap *bitmap; /* bitmaps_read of them */
+    uint32_t bitmaps_read;
+    uint64_t bitmaps_loaded; /* bytes of bits in memory */
+    bool bitmaps_changed;    /* the list, or bits, other than by writes of the guest */
+
     struct co_mutex lock;
     bool frozen; /* mappings are about to be shared: nothing is overwritten without the lock */
     struct list writes;      /* struct qcow2_write in flight */
@@ -237,6 +264,7 @@ struct qcow2 {
     bool told_corrupt;
     bool dirty;       /* the dirty bit is set by us: refcounts on disk may be behind */
     bool written;     /* something was written since it was opened */
+    bool began;       /* bitmaps know of it */
     bool broken_refs; /* opened for check: refcounts could not be loaded */
 };
 
@@ -485,6 +513,20 @@ void qcow2_free_snapshots(struct qcow2 *q);
 co_fn int qcow2_open_snapshot(struct node *n, struct err *err);
 /* By its place in the list; negative: there is none. */
 co_fn int qcow2_show_snapshot(struct node *n, int index, struct err *err);
+
+/* ---- bitmap.c ---- */
+
+extern const struct bitmap_ops qcow2_bitmap_ops;
+co_fn int qcow2_load_bitmaps(struct node *n, struct err *err);
+void qcow2_free_bitmaps(struct qcow2 *q);
+/* Before the first change of guest data, and after the last. Lock held. */
+co_fn int qcow2_bitmaps_begin(struct node *n);
+co_fn int qcow2_bitmaps_end(struct node *n);
+/* The range is about to change. */
+void qcow2_mark_written(struct qcow2 *q, uint64_t offset, uint64_t bytes);
+/* Before and after the size changes. Lock held. */
+co_fn int qcow2_bitmaps_may_resize(struct node *n, struct err *err);
+co_fn int qcow2_bitmaps_resize(struct node *n, uint64_t before);
 
 /* ---- resize.c, backing.c, info.c, create.c ---- */
 

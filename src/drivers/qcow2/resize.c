@@ -245,23 +245,25 @@ int qcow2_truncate(struct node *n, uint64_t size, unsigned flags, struct err *er
     if (q->h.snapshots && q->h.version < 3) {
         return err_set(err, -ENOTSUP, "Can't resize a v2 image which has snapshots");
     }
-    if (q->has_bitmaps && (q->h.autoclear & QCOW2_BITMAPS)) {
-        return err_set(err, -ENOTSUP, "Can't resize an image which has persistent bitmaps");
-    }
     if (qcow2_l1_needed(q, size) > QCOW2_L1_BYTES_MAX / 8) {
         return err_set(err, -EFBIG, "The image size is too large for this cluster size");
     }
     if (size == n->size) {
         return 0;
     }
-    if (size > n->size) {
-        return grow(n, size, flags, err);
-    }
-    if (flags & PREALLOC_FLAGS) {
+    if (size < n->size && (flags & PREALLOC_FLAGS)) {
         return err_set(err, -ENOTSUP, "Preallocation can't be used for shrinking an image");
     }
+    uint64_t before = n->size;
     co_mutex_lock(&q->lock);
-    int r = shrink_locked(n, size, err);
+    int r = qcow2_bitmaps_may_resize(n, err);
+    if (r == 0 && size < n->size) {
+        r = shrink_locked(n, size, err);
+    }
     co_mutex_unlock(&q->lock);
+    r = r == 0 && size > n->size ? grow(n, size, flags, err) : r;
+    if (r == 0) {
+        qcow2_bitmaps_resize(n, before);
+    }
     return r;
 }

@@ -156,17 +156,20 @@ static const struct field snapshot_extra_fields[] = {
 const struct layout qcow2_snapshot_extra_layout = {"snapshot extra data", snapshot_extra_fields, 24,
                                                    sizeof(struct qcow2_snapshot_extra)};
 
+#define BITMAP(m) FIELD_AT(struct qcow2_bitmap_entry, m)
+
 static const struct field bitmap_fields[] = {
-    {"bitmap_table_offset", FIELD_OFFSET, 0, 8, .align = 1, .max = QCOW2_HOST_END},
-    {"bitmap_table_size", FIELD_COUNT, 8, 4},
-    {"flags", FIELD_FLAGS, 12, 4, .values = bitmap_flags},
-    {"type", FIELD_NUMBER, 16, 1, .min = 1, .max = 1},
-    {"granularity_bits", FIELD_SHIFT, 17, 1, .min = 9, .max = 31},
-    {"name_size", FIELD_LENGTH, 18, 2, .min = 1, .max = 1023},
-    {"extra_data_size", FIELD_LENGTH, 20, 4},
+    {"bitmap_table_offset", FIELD_OFFSET, 0, 8, .align = 1, .max = QCOW2_HOST_END, BITMAP(table_offset)},
+    {"bitmap_table_size", FIELD_COUNT, 8, 4, BITMAP(table_entries)},
+    {"flags", FIELD_FLAGS, 12, 4, .values = bitmap_flags, BITMAP(flags)},
+    {"type", FIELD_NUMBER, 16, 1, .min = 1, .max = 1, BITMAP(type)},
+    {"granularity_bits", FIELD_SHIFT, 17, 1, .min = 9, .max = 31, BITMAP(granularity_bits)},
+    {"name_size", FIELD_LENGTH, 18, 2, .min = 1, .max = 1023, BITMAP(name_bytes)},
+    {"extra_data_size", FIELD_LENGTH, 20, 4, BITMAP(extra_bytes)},
     {0},
 };
-const struct layout qcow2_bitmap_layout = {"bitmap directory entry", bitmap_fields, 24, 0};
+const struct layout qcow2_bitmap_layout = {"bitmap directory entry", bitmap_fields, 24,
+                                           sizeof(struct qcow2_bitmap_entry)};
 
 static const struct field bitmap_table_fields[] = {
     {"offset", FIELD_OFFSET, 0, 8, .mask = QCOW2_OFFSET_MASK, .align = 1},

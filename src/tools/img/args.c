@@ -60,6 +60,23 @@ static int set_output(const struct img *img, const char *value, bool *ret_json)
     return 0;
 }
 
+static bool has_value(const struct img_arg *arg)
+{
+    return arg->type == IMG_ARG_STEP ? arg->value != NULL : arg->type != IMG_ARG_FLAG;
+}
+
+static int add_step(struct img *img, const struct img_arg *arg, const char *value)
+{
+    struct img_args *a = &img->a;
+
+    if (a->nsteps == IMG_STEPS_MAX) {
+        img_error(img, "At most %d operations can be asked for at once", IMG_STEPS_MAX);
+        return -EINVAL;
+    }
+    a->steps[a->nsteps++] = (struct img_step){arg->name, value};
+    return 0;
+}
+
 static int set_arg(struct img *img, const struct img_arg *arg, const char *value)
 {
     void *place = (char *)&img->a + arg->offset;
@@ -79,6 +96,8 @@ static int set_arg(struct img *img, const struct img_arg *arg, const char *value
         return set_number(img, arg, value, place);
     case IMG_ARG_OUTPUT:
         return set_output(img, value, place);
+    case IMG_ARG_STEP:
+        return add_step(img, arg, value);
     case IMG_ARG_END:
         break;
     }
@@ -92,15 +111,15 @@ static void build_tables(const struct img_arg *args, char *letters, struct optio
     *letters++ = ':';
     for (int i = 0; args[i].type != IMG_ARG_END; i++) {
         assert(i < ARGS_MAX);
-        int has_value = args[i].type != IMG_ARG_FLAG;
+        int valued = has_value(&args[i]);
         if (args[i].letter != 0) {
             *letters++ = args[i].letter;
-            if (has_value) {
+            if (valued) {
                 *letters++ = ':';
             }
         }
         if (args[i].name != NULL) {
-            *names++ = (struct option){args[i].name, has_value, NULL, LONG_FIRST + i};
+            *names++ = (struct option){args[i].name, valued, NULL, LONG_FIRST + i};
         }
     }
     *letters = '\0';
@@ -221,7 +240,7 @@ static void print_arg_help(const struct img_arg *arg)
     if (arg->name != NULL) {
         n += snprintf(left + n, sizeof(left) - (size_t)n, "--%s", arg->name);
     }
-    if (arg->type != IMG_ARG_FLAG) {
+    if (has_value(arg)) {
         snprintf(left + n, sizeof(left) - (size_t)n, "%s%s", arg->name ? "=" : " ", value);
     }
     if (strlen(left) > 26) {

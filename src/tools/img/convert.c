@@ -59,6 +59,12 @@ static int check_combinations(const struct img *img)
     if (a->no_create && a->options) {
         return refuse(img, "-o has no effect when skipping image creation");
     }
+    if (a->skip_broken && !a->bitmaps) {
+        return refuse(img, "Use of --skip-broken-bitmaps requires --bitmaps");
+    }
+    if (a->bitmaps && img->argc > 2) {
+        return refuse(img, "Copying bitmaps only possible with single source");
+    }
     if (a->offload && a->sparse_bytes != IMG_NOT_GIVEN) {
         return refuse(img, "Cannot enable copy offloading when -S is used");
     }
@@ -141,6 +147,11 @@ static int parse_caches(struct convert *v)
 }
 
 /* ---- the work ---- */
+
+static bool has_bitmaps(const struct node *n)
+{
+    return n->drv->bitmap && n->drv->bitmap->supported(n);
+}
 
 /* -l: "snapshot.id=ID,snapshot.name=NAME", or an id or name. The strings are those of @options. */
 static int parse_snapshot(const struct img *img, json_t *options, const char **ret_id, const char **ret_name)
@@ -227,12 +238,12 @@ static co_fn int open_sources(struct convert *v)
         }
         v->total_bytes += s->bytes;
     }
-    if (img->a.snapshot) {
-        return show_snapshot(v);
-    }
-    if (img->a.bitmaps) {
+    if (img->a.bitmaps && !has_bitmaps(v->sources[0].node)) {
         img_error(img, "Source lacks bitmap support");
         return -ENOTSUP;
+    }
+    if (img->a.snapshot) {
+        return show_snapshot(v);
     }
     return 0;
 }
@@ -292,6 +303,88 @@ static co_fn int copy_all(struct convert *v)
     return r;
 }
 
+/* ---- bitmaps ---- */
+
+static bool flagged(const json_t *bitmap, const char *flag)
+{
+    size_t i;
+    json_t *f;
+
+    json_array_foreach(json_object_get(bitmap, "flags"), i, f)
+    {
+        if (strcmp(json_string_value(f), flag) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static co_fn int copy_bitmap(struct convert *v, const json_t *b, struct err *err)
+{
+    struct node *from = v->sources[0].node, *to = v->target.node;
+    const char *name = json_string_value(json_object_get(b, "name"));
+    struct bitmap_view view;
+    int r = from->drv->bitmap->get(from, name, &view, err);
+
+    r = r < 0 ? r : to->drv->bitmap->add(to, name, view.granularity, err);
+    r = r < 0 ? r : to->drv->bitmap->merge(to, name, &view, err);
+    return r < 0 || flagged(b, "auto") ? r : to->drv->bitmap->enable(to, name, false, err);
+}
+
+/* A broken one is told before anything is copied. */
+static co_fn int check_bitmaps(struct convert *v)
+{
+    struct node *from = v->sources[0].node;
+    AUTO_JSON json_t *list = from->drv->bitmap->list(from);
+    size_t i;
+    json_t *b;
+
+    if (!has_bitmaps(v->target.node)) {
+        img_error(v->img, "Format driver '%s' does not support bitmaps", node_driver_name(v->target.node));
+        return -ENOTSUP;
+    }
+    json_array_foreach(list, i, b)
+    {
+        if (flagged(b, "in-use") && !v->img->a.skip_broken) {
+            img_error(v->img,
+                      "Cannot copy inconsistent bitmap '%s'; Try --skip-broken-bitmaps, or use "
+                      "'img bitmap --remove'",
+                      json_string_value(json_object_get(b, "name")));
+            return -EINVAL;
+        }
+    }
+    return 0;
+}
+
+static co_fn int copy_bitmaps(struct convert *v)
+{
+    struct node *from = v->sources[0].node, *to = v->target.node;
+    AUTO_JSON json_t *list = from->drv->bitmap->list(from);
+    struct err err = {0};
+    size_t i;
+    json_t *b;
+    int r = 0;
+
+    json_array_foreach(list, i, b)
+    {
+        const char *name = json_string_value(json_object_get(b, "name"));
+        if (flagged(b, "in-use")) {
+            img_error(v->img, "warning: Skipping inconsistent bitmap '%s'", name);
+            continue;
+        }
+        r = copy_bitmap(v, b, &err);
+        if (r < 0) {
+            img_error(v->img, "Failed to populate bitmap %s: %s", name, err.text);
+            return r;
+        }
+    }
+    r = to->drv->bitmap->store(to, &err);
+    if (r < 0) {
+        img_error(v->img, "%s", err.text);
+    }
+    return r;
+}
+
 static co_fn int convert(struct convert *v)
 {
     struct err err = {0};
@@ -302,8 +395,12 @@ static co_fn int convert(struct convert *v)
     }
     img_progress_start(&v->progress, v->img->a.progress && !v->img->a.quiet, v->total_bytes, 1);
     r = v->img->a.no_create ? open_existing_target(v) : make_target(v);
-    if (r == 0) {
-        r = copy_all(v);
+    if (r == 0 && v->img->a.bitmaps) {
+        r = check_bitmaps(v);
+    }
+    r = r < 0 ? r : copy_all(v);
+    if (r == 0 && v->img->a.bitmaps) {
+        r = copy_bitmaps(v);
     }
     if (r == 0) {
         r = img_target_commit(&v->target, &err);
@@ -373,6 +470,8 @@ static const struct img_arg args[] = {
     {'l', "snapshot", IMG_ARG_STRING, IMG_FIELD(snapshot), "SNAPSHOT",
      "read this internal snapshot of the source"},
     {0, "bitmaps", IMG_ARG_FLAG, IMG_FIELD(bitmaps), NULL, "copy persistent bitmaps"},
+    {0, "skip-broken-bitmaps", IMG_ARG_FLAG, IMG_FIELD(skip_broken), NULL,
+     "with --bitmaps: leave out those that are inconsistent"},
     IMG_ARG_COMMON,
     {0},
 };

@@ -13,6 +13,7 @@
 #include "tools/tools.h"
 
 #define IMG_NOT_GIVEN   UINT64_MAX /* a size or number the user did not give */
+#define IMG_STEPS_MAX   64         /* of one command line: far beyond any real use */
 #define IMG_UNSUPPORTED 63         /* exit status of check: the format has no checks */
 
 /* Every option of every subcommand; which ones apply, and their letters, say the tables. */
@@ -20,9 +21,13 @@ struct img_args {
     bool help, quiet, progress, image_opts, target_image_opts, force_share, backing_chain;
     bool no_create, out_of_order, compress, salvage, target_is_zero, bitmaps, offload;
     bool strict, shrink, write, native_aio, no_drain, unsafe, delete_base, force;
-    bool list, bitmap_add, bitmap_remove, bitmap_clear, bitmap_enable, bitmap_disable;
+    bool list, skip_broken;
+    struct img_step {
+        const char *name, *value; /* the option and its value */
+    } steps[IMG_STEPS_MAX];       /* IMG_ARG_STEP, in the order given */
+    unsigned nsteps;
     const char *format, *format2, *cache, *src_cache, *aio, *preallocation;
-    const char *backing, *snapshot, *snapshot_create, *snapshot_apply, *snapshot_delete, *repair, *merge;
+    const char *backing, *snapshot, *snapshot_create, *snapshot_apply, *snapshot_delete, *repair;
     bool json;     /* --output=json */
     char *options; /* all -o, joined by commas; malloc'ed */
     uint64_t workers, sparse_bytes, rate, start, max_length, count, depth, buffer_bytes, step_bytes;
@@ -37,6 +42,7 @@ enum img_arg_type {
     IMG_ARG_SIZE,   /* uint64_t, bytes with suffixes */
     IMG_ARG_NUMBER, /* uint64_t, plain */
     IMG_ARG_OUTPUT, /* bool: "human" false, "json" true */
+    IMG_ARG_STEP,   /* something to do, with its value if .value names one: steps */
 };
 
 struct img_arg {
