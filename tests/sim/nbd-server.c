@@ -671,6 +671,36 @@ SCENARIO(a_stop_answers_what_was_read)
     return 0;
 }
 
+/* A client is cut off when it does not take its replies, not when the device is slower than that. */
+SCENARIO(a_stop_waits_for_a_slow_device)
+{
+    struct setup *s = arg;
+    static struct answer a;
+
+    begin(s);
+    sim_file_set_latency(s->file,
+                         &(struct sim_latency){.min_ns = 3 * NBD_DRAIN_NS, .max_ns = 4 * NBD_DRAIN_NS});
+    int fd = log_in(s, true), full = log_in(s, true);
+    for (unsigned i = 0; i < 8; i++) {
+        ask(fd, NBD_CMD_READ, 0, i, i * 4096, 4096);
+    }
+    for (unsigned i = 0; i < 60; i++) { /* more than fits the socket, and nobody takes it */
+        ask(full, NBD_CMD_READ, 0, i, 0, 1 * MiB);
+    }
+    co_sleep_ns(NS_PER_SEC / 2);
+    nbd_server_stop(s->server);
+    for (unsigned i = 0; i < 8; i++) {
+        hear_answer(fd, &a, 0);
+        CHECK(a.error == 0 && a.bytes == 4096);
+    }
+    CHECK(hears_end(fd));
+    nbd_server_wait(s->server);
+    close(fd);
+    close(full);
+    end(s);
+    return 0;
+}
+
 SCENARIO(a_stop_does_not_wait_for_idle_clients)
 {
     struct setup *s = arg;
@@ -1038,6 +1068,7 @@ int main(void)
         cmocka_unit_test(requests_of_a_client_that_vanished_finish),
         cmocka_unit_test(a_client_that_vanishes_leaves_both_sides_of_a_verified_disk_alike),
         cmocka_unit_test(a_stop_answers_what_was_read),
+        cmocka_unit_test(a_stop_waits_for_a_slow_device),
         cmocka_unit_test(a_stop_does_not_wait_for_idle_clients),
         cmocka_unit_test(a_flood_is_bounded_and_hurts_nobody),
         cmocka_unit_test(many_writes_in_place_wait_for_buffers),

@@ -40,15 +40,32 @@ void nbd_notice(const struct nbd_server *s, const char *fmt, ...)
 
 /* ---- creation ---- */
 
+/* Is it the client that keeps us from ending? Requests may also take long because the device does. */
+static bool is_stuck(struct nbd_conn *c)
+{
+    if (c->sender_alive) {
+        conn_flush(c); /* what became ready just now is not its fault */
+        return !c->dead && conn_send_pending(c);
+    }
+    return !c->dead; /* still haggling */
+}
+
 static void cut_off(struct timer *t)
 {
     struct nbd_server *s = container_of(t, struct nbd_server, drain_timer);
     struct nbd_conn *c;
+    unsigned stuck = 0;
 
-    nbd_notice(s, "%u client(s) did not take their replies after the end: cut off", s->nconns);
     list_for_each (c, &s->conns, link) {
-        conn_fail(c);
+        if (is_stuck(c)) {
+            stuck++;
+            conn_fail(c);
+        }
     }
+    if (stuck > 0) {
+        nbd_notice(s, "%u client(s) did not take their replies after the end: cut off", stuck);
+    }
+    timer_arm(t, loop_clock_ns() + NBD_DRAIN_NS); /* nbd_server_wait disarms it */
 }
 
 int nbd_server_create(const struct nbd_server_config *config, struct nbd_server **ret_server, struct err *err)

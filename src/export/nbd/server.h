@@ -26,7 +26,7 @@ struct nbd_server;
 
 #define NBD_CLIENTS_DEFAULT      100u
 #define NBD_HANDSHAKE_DEFAULT_NS (10 * NS_PER_SEC) /* QEMU's, too */
-#define NBD_DRAIN_NS             (10 * NS_PER_SEC) /* after a stop: then clients that read nothing are cut off */
+#define NBD_DRAIN_NS             (10 * NS_PER_SEC) /* after a stop: clients whose replies wait are cut off */
 #define NBD_LISTENERS_MAX        16u
 #define NBD_EXPORTS_MAX          1024u
 
