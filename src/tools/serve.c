@@ -102,6 +102,13 @@ static int fail(struct serve *s, const struct err *err)
     return -1;
 }
 
+static bool is_utf8(const char *text)
+{
+    AUTO_JSON json_t *string = json_string(text); /* refuses anything else */
+
+    return string != NULL;
+}
+
 static int open_images(struct serve *s)
 {
     unsigned flags = s->open_flags | (s->read_only ? 0 : OPEN_WRITE);
@@ -109,6 +116,11 @@ static int open_images(struct serve *s)
     for (unsigned i = 0; i < s->nimages; i++) {
         struct image *im = &s->images[i];
         struct err err = {0};
+        if (!is_utf8(im->export_name) || !is_utf8(s->description ? s->description : "")) {
+            err_set(&err, -EINVAL, "export '%s': its name or description is not UTF-8, as NBD wants it",
+                    im->export_name);
+            return fail(s, &err);
+        }
         int rc = im->opts ? node_open_opts(&s->graph, im->text, flags, &im->node, &err)
                           : node_open_name(&s->graph, im->text, im->format, flags, &im->node, &err);
         if (rc == 0) {
@@ -494,6 +506,7 @@ static int run(struct serve *s)
     sigemptyset(&mask);
     sigaddset(&mask, SIGTERM);
     sigaddset(&mask, SIGINT);
+    sigaddset(&mask, SIGHUP); /* ignored by nohup, it never comes */
     sigaddset(&mask, SIGUSR1);
     sigaddset(&mask, SIGUSR2);
     sigprocmask(SIG_BLOCK, &mask, &s->old_mask);

@@ -150,11 +150,10 @@ int run_wait(pid_t pid)
     AUTO_CLOSE int fd = (int)syscall(SYS_pidfd_open, pid, 0);
     int rc;
 
-    if (fd >= 0) {
-        fd_poll(fd, POLLIN, UINT64_MAX);
+    if (fd >= 0 && fd_poll(fd, POLLIN, UINT64_MAX) > 0) {
         rc = wait_here(&w);
     } else {
-        rc = loop_work(wait_here, &w); /* a kernel before 5.3 */
+        rc = loop_work(wait_here, &w); /* a kernel before 5.3, or no memory to poll */
     }
     if (rc < 0) {
         return 1;

@@ -49,6 +49,24 @@ second = dial('second')
 greeted(second)"
 }
 
+@test "out of descriptors, clients wait, and it is said once" {
+    bg s bash -c "ulimit -n 16; exec blkproof serve --nbd 'unix:$(sock s)' --handshake-timeout=0 -f raw disk.img"
+    wait_for_socket "$(sock s)" s
+    python3 -c "
+import socket
+def dial():
+    s = socket.socket(socket.AF_UNIX)
+    s.settimeout(60)
+    s.connect('$(sock s)')
+    return s
+for s in [dial() for i in range(40)]: # more than 16: each gets its turn when those before it have gone
+    assert s.recv(18, socket.MSG_WAITALL) == b'NBDMAGICIHAVEOPT\0\3'
+    s.close()"
+    nbdsh -u "$(uri s)" -c 'h.pread(512, 0)'
+    expect 0 stop s
+    equal "$(grep -c 'Too many open files' s.err)" 1
+}
+
 @test "--handshake-timeout drops who says nothing" {
     serve s --handshake-timeout=50ms -f raw disk.img
     python3 -c "

@@ -8,8 +8,8 @@ setup() {
     truncate -s 1M disk.img
 }
 
-@test "SIGTERM and SIGINT: exit status 0, the socket and the pid file are gone" {
-    for signal in TERM INT; do
+@test "SIGTERM, SIGINT and SIGHUP: exit status 0, the socket and the pid file are gone" {
+    for signal in TERM INT HUP; do
         serve s --pid-file pid -f raw disk.img
         equal "$(cat pid)" "$(pid s)"
         kill -"$signal" "$(pid s)"

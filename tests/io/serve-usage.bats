@@ -55,6 +55,15 @@ refused() { # SENTENCE ARG...
     equal "$(stat -c %s disk.img)" 1048576
 }
 
+@test "names of exports are UTF-8" {
+    expect 1 blkproof serve --json --export $'a\xff' --run true -f raw disk.img
+    equal "$output" $'blkproof: export \'a\xff\': its name or description is not UTF-8, as NBD wants it'
+    expect 1 blkproof serve --description $'\xc3' --run true -f raw x=disk.img
+    equal "$output" "blkproof: export 'x': its name or description is not UTF-8, as NBD wants it"
+    expect 0 blkproof serve --json --export 'größe' --run true -f raw disk.img
+    contains "$out" '"name":"größe"'
+}
+
 @test "images that cannot be" {
     expect 1 blkproof serve --nbd "unix:$PWD/s" missing.img
     equal "$(wc -l <<<"$err")" 1

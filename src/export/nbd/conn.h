@@ -131,7 +131,7 @@ struct nbd_server {
     struct co_queue changed; /* nbd_server_wait */
     struct timer drain_timer;
     bool stopping;
-    bool told_full;
+    bool told_full, told_starved; /* each is reported once */
 };
 
 void nbd_notice(const struct nbd_server *s, const char *fmt, ...) PRINTF(2, 3);

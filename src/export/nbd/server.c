@@ -211,7 +211,10 @@ static void accept_one(struct nbd_listener *l)
             nbd_notice(l->server, "no memory for another client");
         }
     } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-        nbd_notice(l->server, "cannot accept a client: %s; trying again", err_name(errno));
+        if (!l->server->told_starved) {
+            l->server->told_starved = true;
+            nbd_notice(l->server, "cannot accept a client: %s; trying again until it works", err_name(errno));
+        }
         co_sleep_ns(ACCEPT_RETRY_NS);
     } /* anything else: the client has gone again */
 }
