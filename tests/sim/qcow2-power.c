@@ -191,21 +191,24 @@ static co_fn void one_flush(struct play *p)
     }
 }
 
-/* While nothing failed, a sector of ours has what we last wrote. */
+/* Anything, while others change it: each sector has what was there when the read began, or later. */
 static co_fn void one_read(struct client *c)
 {
     struct play *p = c->play;
-    uint64_t first, count;
-    bool whole;
+    uint64_t first = rng_below(&p->rng, SECTORS);
+    uint64_t count = 1 + rng_below(&p->rng, MIN((uint64_t)64, SECTORS - first));
+    unsigned before[64];
 
-    choose_range(c, &first, &count, &whole);
+    for (uint64_t i = 0; i < count; i++) {
+        before[i] = p->sector[first + i].acked;
+    }
     if (node_read(p->world.node, first * SECTOR_SIZE, c->data, count * SECTOR_SIZE) < 0 || p->over) {
         return;
     }
     for (uint64_t i = 0; i < count; i++) {
         struct sector *s = &p->sector[first + i];
         unsigned durable = s->durable;
-        s->durable = s->acked; /* what may be seen now */
+        s->durable = before[i];
         check_sector(p, first + i, c->data + i * SECTOR_SIZE);
         s->durable = durable;
     }
@@ -220,7 +223,7 @@ static int client_main(void *arg)
         uint64_t what = rng_below(&p->rng, 12);
         if (what == 0) {
             one_flush(p);
-        } else if (what == 1) {
+        } else if (what < 4) {
             one_read(c);
         } else {
             one_change(c);

@@ -259,6 +259,56 @@ static void a_new_refcount_block(void **state)
     run(refblock_main, NULL);
 }
 
+/* 64 blocks of 64 counts fill the table of one cluster: 2 MiB */
+static int reftable_main(void *arg)
+{
+    const char *path = file_path("reftable");
+    char options[256];
+    uint64_t host;
+
+    make_image(path, "cluster_size=512,refcount_bits=64", 64 * MiB);
+    struct node *n = open_image(path, OPEN_WRITE);
+    struct qcow2 *q = qcow2_of(n);
+    assert_int_equal(q->h.l1_entries * 8, 32 * 512);
+    co_mutex_lock(&q->lock);
+    for (host = 0; host < 4091 * 512;) { /* all clusters up to 4091 */
+        assert_int_equal(qcow2_alloc_clusters(n, 1, &host), 0);
+    }
+    co_mutex_unlock(&q->lock);
+    q->written = true;
+    node_unref(n);
+
+    snprintf(options, sizeof(options), "driver=qcow2,refcount-cache-size=1M,file.filename=%s", path);
+    struct err err = {0};
+    assert_int_equal(node_open_opts(&g, options, OPEN_WRITE, &n, &err), 0);
+    struct node *file = node_child(n, "file");
+    spy = *file->drv;
+    spy.on_event = record;
+    file->drv = &spy;
+    seen[0] = 0;
+    fill(n, 0, 16384, 1);
+    expect_events("a larger refcount table",
+                  NEW_L2 "cluster_alloc refblock_alloc refblock_load refblock_alloc refblock_alloc_write "
+                         "refblock_update_part refblock_update_part reftable_grow "
+                         "refblock_alloc_write_blocks refblock_update_part refblock_update_part "
+                         "refblock_alloc_write_table refblock_alloc_switch_table "
+                         "cluster_free refblock_alloc refblock_load refblock_load "
+                         "refblock_alloc refblock_load refblock_alloc refblock_load "
+                         "refblock_alloc refblock_load write_aio");
+    expect(n, 0, 16384, 1);
+    node_unref(n);
+    assert_int_equal(peek64(path, 48), 2130944); /* where QEMU puts it, as large as there */
+    uint8_t clusters[4];
+    peek(path, 56, clusters, 4);
+    assert_int_equal(get_be32(clusters), 2);
+    return 0;
+}
+
+static void a_larger_refcount_table(void **state)
+{
+    run(reftable_main, NULL);
+}
+
 static int lazy_main(void *arg)
 {
     const char *path = file_path("lazy");
@@ -337,6 +387,7 @@ int main(void)
         cmocka_unit_test(compressed_clusters),
         cmocka_unit_test(clusters_shared_with_a_snapshot),
         cmocka_unit_test(a_new_refcount_block),
+        cmocka_unit_test(a_larger_refcount_table),
         cmocka_unit_test(lazy_refcounts),
         cmocka_unit_test(a_dirty_image_is_repaired_when_it_is_opened),
     };

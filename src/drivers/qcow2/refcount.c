@@ -239,6 +239,7 @@ static co_fn int grow_table(struct node *n, uint64_t cluster, uint64_t index, ui
     q->free_hint = 0; /* the hole before the area is free */
     qcow2_meta_reset(q);
     qcow2_free(n, old_host, old_bytes, QCOW2_FREE_OTHER, true);
+    qcow2_event(n, EVENT_refblock_load); /* of the block all this is for; it is in the cache */
     return 0;
 }
 
