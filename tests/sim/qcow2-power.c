@@ -175,11 +175,11 @@ static co_fn void one_change(struct client *c)
     acked(p, first, versions, count, r);
 }
 
-static co_fn void one_flush(struct play *p)
+static co_fn void one_flush(const struct client *c)
 {
     static unsigned snapshots[CLIENTS][SECTORS]; /* one flush of each client at a time */
-    static unsigned next;
-    unsigned *before = snapshots[next++ % CLIENTS];
+    struct play *p = c->play;
+    unsigned *before = snapshots[c->number];
 
     for (uint64_t i = 0; i < SECTORS; i++) {
         before[i] = p->sector[i].acked;
@@ -222,7 +222,7 @@ static int client_main(void *arg)
     for (uint64_t i = 0; i < p->scene->steps && !p->over; i++) {
         uint64_t what = rng_below(&p->rng, 12);
         if (what == 0) {
-            one_flush(p);
+            one_flush(c);
         } else if (what < 4) {
             one_read(c);
         } else {
@@ -292,7 +292,10 @@ static int play_main(void *arg)
     p.over = false;
     p.scene = scene;
     rng_init(&p.rng, world_seed);
-    struct sim_file *disk = sim_file_create("disk", &(struct sim_disk){.tear = true});
+    /* now and then one request takes as long as dozens of others */
+    struct sim_disk kind = {
+        .tear = true, .latency = {.min_ns = 1000, .max_ns = 100000, .slow_ppm = 30000, .slow_ns = 5000000}};
+    struct sim_file *disk = sim_file_create("disk", &kind);
     make_image(scene->options);
     p.cut_after = rng_below(&p.rng, scene->steps * CLIENTS);
     world_init(&p.world);
