@@ -95,6 +95,12 @@ static int check_abilities(const struct img *img)
         img_error(img, "Backing file not supported for file format '%s'", name);
         return 1;
     }
+    if (a->backing && !a->no_create && !a->backing_format) {
+        return refuse(img, "Use of backing file requires explicit backing format");
+    }
+    if (a->backing_format && !a->backing) {
+        return refuse(img, "Backing format cannot be used without backing file");
+    }
     return -1;
 }
 
@@ -259,6 +265,7 @@ static co_fn int open_existing_target(struct convert *v)
         return r;
     }
     v->target.zero = img->a.target_is_zero;
+    v->target.backed = img->a.backing != NULL;
     if (node_size(v->target.node) < v->total_bytes) {
         img_error(img, "output file is smaller than input file");
         return -EINVAL;
@@ -292,6 +299,7 @@ static co_fn int copy_all(struct convert *v)
         .bytes_per_s = a->rate != IMG_NOT_GIVEN ? a->rate : 0,
         .in_order = !a->out_of_order,
         .target_zero = v->target.zero,
+        .same_backing = v->target.backed,
         .salvage = a->salvage,
         .img = v->img,
         .progress = &v->progress,
@@ -466,7 +474,9 @@ static const struct img_arg args[] = {
     {'c', "compress", IMG_ARG_FLAG, IMG_FIELD(compress), NULL, "compress, where the target's format can"},
     {'C', "copy-range-offloading", IMG_ARG_FLAG, IMG_FIELD(offload), NULL,
      "accepted as qemu-img's; the data is read and written as always"},
-    {'B', "backing", IMG_ARG_STRING, IMG_FIELD(backing), "FILE", "backing file of the target"},
+    {'B', "backing", IMG_ARG_STRING, IMG_FIELD(backing), "FILE",
+     "backing file of the target; must have what the source's has"},
+    {'F', "backing-format", IMG_ARG_STRING, IMG_FIELD(backing_format), "FORMAT", "its format"},
     {'l', "snapshot", IMG_ARG_STRING, IMG_FIELD(snapshot), "SNAPSHOT",
      "read this internal snapshot of the source"},
     {0, "bitmaps", IMG_ARG_FLAG, IMG_FIELD(bitmaps), NULL, "copy persistent bitmaps"},

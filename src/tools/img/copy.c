@@ -12,6 +12,7 @@ struct piece {
     const struct copy_source *source;
     uint64_t offset, bytes; /* in the target */
     bool zero;
+    bool below; /* nothing to do: the target's backing file has it */
 };
 
 /* The first error stays. */
@@ -55,7 +56,9 @@ static co_fn int learn_status(struct copy *c, const struct copy_source *s)
     }
     assert(e.bytes > 0);
     c->known_end = c->next + e.bytes;
-    c->known_zero = e.zero;
+    c->known_below =
+        c->same_backing && r == 0 && c->sparse_bytes > 0 && !e.allocated && node_child(s->node, "backing");
+    c->known_zero = e.zero && !c->known_below;
     return 0;
 }
 
@@ -68,10 +71,14 @@ static bool take_locked(struct copy *c, struct piece *ret)
     if (c->next >= c->known_end && learn_status(c, s) < 0) {
         return false;
     }
-    uint64_t unit = c->known_zero ? ZERO_PIECE_BYTES : c->piece_bytes;
+    uint64_t unit = c->known_zero || c->known_below ? ZERO_PIECE_BYTES : c->piece_bytes;
     /* Pieces end on multiples of their size, so that zero runs keep their alignment. */
     uint64_t end = MIN(c->known_end, round_down(c->next, unit) + unit);
-    *ret = (struct piece){.source = s, .offset = c->next, .bytes = end - c->next, .zero = c->known_zero};
+    *ret = (struct piece){.source = s,
+                          .offset = c->next,
+                          .bytes = end - c->next,
+                          .zero = c->known_zero,
+                          .below = c->known_below};
     c->next = end;
     return true;
 }
@@ -198,11 +205,11 @@ static co_fn void keep_rate(struct copy *c, uint64_t offset)
 static co_fn int copy_piece(struct copy *c, const struct piece *p, char *buf)
 {
     keep_rate(c, p->offset);
-    int r = p->zero ? 0 : read_piece(c, p, buf);
+    int r = p->zero || p->below ? 0 : read_piece(c, p, buf);
     if (r == 0) {
         r = wait_turn(c, p->offset);
     }
-    if (r == 0) {
+    if (r == 0 && !p->below) {
         r = p->zero ? write_zeroes(c, p->offset, p->bytes) : write_data(c, p->offset, buf, p->bytes);
     }
     if (r < 0) {

@@ -27,6 +27,7 @@ struct copy {
     uint64_t bytes_per_s;  /* 0: as fast as possible */
     bool in_order;         /* write from the beginning to the end */
     bool target_zero;      /* the target reads as zeroes already */
+    bool same_backing;     /* what a source has from its backing file, the target has from its own */
     bool salvage;          /* unreadable sectors are warned of and become zeroes */
     struct img *img;       /* whose warnings they are */
     struct img_progress *progress;
@@ -35,7 +36,7 @@ struct copy {
     uint64_t piece_bytes;
     uint64_t next;      /* first byte that no worker has taken */
     uint64_t known_end; /* what is known about the range at next, up to here */
-    bool known_zero;
+    bool known_zero, known_below;
     uint64_t written; /* in_order: all before this is done */
     struct co_queue turn;
     uint64_t started_ns;

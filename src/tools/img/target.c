@@ -66,6 +66,14 @@ int img_print_options(struct img *img, const char *filename, const char *format)
     return 0;
 }
 
+/* -B and -F of convert are options of formats that have a backing file. */
+static int set_backing(const struct img_args *a, struct creation *c, struct err *err)
+{
+    int r = a->backing ? creation_set(c, "backing_file", a->backing, err) : 0;
+
+    return r == 0 && a->backing_format ? creation_set(c, "backing_fmt", a->backing_format, err) : r;
+}
+
 static co_fn int create_and_open(struct img *img, struct creation *c, const char *format, unsigned flags,
                                  struct img_target *t, struct err *err)
 {
@@ -73,7 +81,9 @@ static co_fn int create_and_open(struct img *img, struct creation *c, const char
     if (r == 0) {
         r = node_open_name(&img->graph, t->pending.name, format, flags | OPEN_WRITE, &t->node, err);
     }
-    t->zero = t->pending.final != NULL; /* a file that did not exist before */
+    const char *backing = creation_get(c, "backing_file");
+    t->backed = backing && *backing;
+    t->zero = t->pending.final != NULL && !t->backed; /* a file that did not exist before, nothing below */
     return r;
 }
 
@@ -88,7 +98,10 @@ int img_target_create(struct img *img, const char *name, const char *format, con
     }
     c.size = size;
     c.has_size = true;
-    r = img_pending_begin(img, name, &t.pending, err);
+    r = set_backing(&img->a, &c, err);
+    if (r == 0) {
+        r = img_pending_begin(img, name, &t.pending, err);
+    }
     if (r == 0) {
         r = create_and_open(img, &c, format, flags, &t, err);
         if (r < 0) {

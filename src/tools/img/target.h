@@ -12,6 +12,7 @@ struct img_target {
     struct node *node;
     struct img_pending pending;
     bool zero; /* reads as zeroes everywhere: nobody has to write them */
+    bool backed; /* has a backing file */
 };
 
 /* Make and open a new image of @size bytes. What goes wrong is in @err. */
