@@ -52,10 +52,28 @@ static void on_stop(struct graph *g, struct node *n)
 static void release_all(struct serve *s);
 static void scrub_now(void *arg);
 
+/* While images are opened nothing is there that would have to end well, and an open may hang for as
+ * long as a server is allowed to: be killed like any program. */
+static void die_of(int signal)
+{
+    const struct sigaction standard = {.sa_handler = SIG_DFL};
+    sigset_t one;
+
+    sigemptyset(&one);
+    sigaddset(&one, signal);
+    sigaction(signal, &standard, NULL);
+    raise(signal);
+    sigprocmask(SIG_UNBLOCK, &one, NULL);
+}
+
 /* SIGUSR1 and SIGUSR2 ask for something, the others for the end. */
 static void take_signal(struct serve *s, int signal, bool from_terminal)
 {
-    if (signal == SIGUSR1) {
+    if (!s->opened) {
+        if (signal != SIGUSR1 && signal != SIGUSR2) {
+            die_of(signal);
+        }
+    } else if (signal == SIGUSR1) {
         release_all(s);
     } else if (signal == SIGUSR2) {
         if (!s->scrubbing && !s->end) {
@@ -321,10 +339,14 @@ static int begin(struct serve *s)
     if (nbd_server_create(&s->config, &s->server, &err) < 0) {
         return fail(s, &err);
     }
-    if (open_images(s) < 0 || set_report(s) < 0 || listen_all(s) < 0 || write_pid_file(s) < 0) {
+    s->watching = co_start_later(watch_signals, s) == 0;
+    if (open_images(s) < 0 || set_report(s) < 0) {
         return -1;
     }
-    s->watching = co_start_later(watch_signals, s) == 0;
+    s->opened = true;
+    if (listen_all(s) < 0 || write_pid_file(s) < 0) {
+        return -1;
+    }
     tell_ready(s);
     return s->run ? start_command(s) : 0;
 }
@@ -498,6 +520,14 @@ static int serve(void *arg)
 
 /* ---- the verb ---- */
 
+/* Blocked, a signal would reach us even though nohup has it ignored. */
+static bool is_ignored(int signal)
+{
+    struct sigaction now;
+
+    return sigaction(signal, NULL, &now) == 0 && now.sa_handler == SIG_IGN;
+}
+
 static int run(struct serve *s)
 {
     sigset_t mask;
@@ -506,7 +536,9 @@ static int run(struct serve *s)
     sigemptyset(&mask);
     sigaddset(&mask, SIGTERM);
     sigaddset(&mask, SIGINT);
-    sigaddset(&mask, SIGHUP); /* ignored by nohup, it never comes */
+    if (!is_ignored(SIGHUP)) {
+        sigaddset(&mask, SIGHUP);
+    }
     sigaddset(&mask, SIGUSR1);
     sigaddset(&mask, SIGUSR2);
     sigprocmask(SIG_BLOCK, &mask, &s->old_mask);

@@ -36,6 +36,7 @@ struct serve {
     /* the run */
     sigset_t old_mask;
     int signal_fd;
+    bool opened;    /* all images are */
     bool watching;  /* the coroutine that waits for signals is alive */
     bool releasing; /* so is release_held */
     bool scrubbing; /* so is scrub_now */

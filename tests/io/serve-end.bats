@@ -20,6 +20,34 @@ setup() {
     done
 }
 
+@test "under nohup, SIGHUP does nothing" {
+    trap '' HUP
+    serve s --pid-file pid -f raw disk.img
+    trap - HUP
+    kill -HUP "$(pid s)"
+    for i in 1 2 3; do nbdsh -u "$(uri s)" -c 'h.pread(512, 0)'; done
+    [ -e pid ]
+    expect 0 stop s
+}
+
+@test "a signal ends a server whose image cannot be opened yet" {
+    bg silent python3 -c "
+import socket, time
+s = socket.socket(socket.AF_UNIX)
+s.bind('silent.sock')
+s.listen()
+time.sleep(3600)"
+    wait_for_socket silent.sock silent
+    for signal in INT:130 TERM:143 HUP:129; do
+        bg s blkproof serve --nbd "unix:$(sock s)" --image-opts \
+            driver=nbd,server.type=unix,server.path=silent.sock,connect-timeout=0
+        wait_until "the server's signalfd" grep -qsr '^sigmask:' "/proc/$(pid s)/fdinfo"
+        kill -"${signal%:*}" "$(pid s)"
+        expect "${signal#*:}" reap s
+        [ ! -e "$(sock s)" ]
+    done
+}
+
 @test "a request that is under way when the signal comes is finished and answered" {
     # 1.5 s: long enough for the signal to come before the end.
     serve s 'json:{"driver":"delay","write":"1500ms","file":{"driver":"file","filename":"disk.img"}}'
