@@ -448,6 +448,36 @@ static void damage_turns_the_image_read_only(void **state)
     run(damage_main, NULL);
 }
 
+/* Guest data in the L1 table of a snapshot. */
+static int inactive_main(void *arg)
+{
+    const char *path = file_path("inactive");
+    struct snapshot_time time = {0};
+
+    build(path);
+    struct node *n = open_image(path, OPEN_WRITE);
+    assert_int_equal(qcow2_snapshot_ops.create(n, "one", &time), 0);
+    uint64_t l1 = qcow2_of(n)->snapshot[0].l1_offset;
+    fill(n, C(8), 512, 1); /* an L2 table of the active L1 table alone */
+    node_unref(n);
+    uint64_t l2 = peek64(path, C(3)) & QCOW2_OFFSET_MASK;
+    assert_true(l1 != 0 && l2 != 0 && l2 != C(4));
+    poke64(path, l2 + 8 * 8, QCOW2_COPIED | l1);
+    n = open_image(path, OPEN_WRITE);
+    notices[0] = 0;
+    assert_int_equal(node_write(n, C(8), "x", 1, 0), -EIO);
+    assert_string_equal(notices, "qcow2: Marking image as corrupt: Preventing invalid write on metadata "
+                                 "(overlaps with inactive L1 table); further corruption events will be "
+                                 "suppressed\n");
+    node_unref(n);
+    return 0;
+}
+
+static void tables_of_snapshots_are_not_overwritten(void **state)
+{
+    run(inactive_main, NULL);
+}
+
 /* Refcounts all zero: whoever allocates would get metadata. */
 static int refs_main(void *arg)
 {
@@ -557,6 +587,7 @@ int main(void)
         cmocka_unit_test(an_image_behind_itself_ends),
         cmocka_unit_test(long_chains_are_read_to_the_bottom),
         cmocka_unit_test(damage_turns_the_image_read_only),
+        cmocka_unit_test(tables_of_snapshots_are_not_overwritten),
         cmocka_unit_test(missing_refcounts_hand_out_no_metadata),
         cmocka_unit_test(compressed_garbage_is_an_error),
         cmocka_unit_test(what_is_unknown_is_kept_and_autoclear_cleared),

@@ -147,6 +147,17 @@ static bool hits(const struct qcow2 *q, uint64_t at, uint64_t bytes, uint64_t ta
     return table_bytes > 0 && ranges_overlap(at, bytes, table, table_bytes);
 }
 
+static bool hits_inactive_l1(const struct qcow2 *q, uint64_t at, uint64_t bytes)
+{
+    for (uint32_t i = 0; i < q->snapshots_read; i++) {
+        const struct qcow2_snapshot *e = &q->snapshot[i];
+        if (hits(q, at, bytes, e->l1_offset, (uint64_t)e->l1_entries * 8)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static unsigned hit_tables(const struct qcow2 *q, uint64_t at, uint64_t bytes)
 {
     const struct qcow2_header *h = &q->h;
@@ -157,9 +168,11 @@ static unsigned hit_tables(const struct qcow2 *q, uint64_t at, uint64_t bytes)
     parts |= hits(q, at, bytes, h->reftable_offset, (uint64_t)h->reftable_clusters << q->cluster_bits)
                  ? QCOW2_PART_REFTABLE
                  : 0;
-    parts |= h->snapshots && hits(q, at, bytes, h->snapshots_offset, MAX(q->snapshots_bytes, (uint64_t)h->snapshots * 40))
+    parts |= h->snapshots && hits(q, at, bytes, h->snapshots_offset,
+                                  MAX(q->snapshots_bytes, (uint64_t)h->snapshots * 40))
                  ? QCOW2_PART_SNAPSHOTS
                  : 0;
+    parts |= q->snapshots_read && hits_inactive_l1(q, at, bytes) ? QCOW2_PART_INACTIVE_L1 : 0;
     parts |= q->has_bitmaps && (h->autoclear & QCOW2_BITMAPS) &&
                      hits(q, at, bytes, q->bitmaps.directory_offset, q->bitmaps.directory_bytes)
                  ? QCOW2_PART_BITMAPS
