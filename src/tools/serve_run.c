@@ -118,7 +118,8 @@ int run_start(const char *command, const struct run_variables *vars, const sigse
         return err_set(err, -ENOMEM, "no memory to start '%s'", command);
     }
     sigemptyset(&defaults);
-    sigaddset(&defaults, SIGPIPE); /* we ignore it; the command should not */
+    sigaddset(&defaults, SIGPIPE); /* we ignore these; the command should not */
+    sigaddset(&defaults, SIGXFSZ);
     posix_spawnattr_setsigdefault(&attr, &defaults);
     posix_spawnattr_setsigmask(&attr, mask);
     posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);

@@ -58,8 +58,9 @@ expect.out"
 @test "the command gets its signals as we got them, and no descriptor of ours" {
     look='grep SigBlk /proc/self/status; for fd in /proc/self/fd/*; do readlink "$fd"; done | grep -cE "disk.img|anon_inode|socket"'
     equal "$(sh -c "$look" 3>&- </dev/null)" "$(blkproof serve --run "$look" -f raw disk.img 3>&- </dev/null)"
-    # SIGPIPE, which blkproof ignores (bit 12), must not be ignored by a command that did not inherit that.
-    equal "$(blkproof serve --run 'grep SigIgn /proc/self/status' -f raw disk.img | awk '{ print substr($2, 13, 1) }')" 0
+    # SIGPIPE and SIGXFSZ, which blkproof ignores (bits 12 and 24), must not be ignored by a command that
+    # did not inherit that.
+    equal "$(blkproof serve --run 'grep SigIgn /proc/self/status' -f raw disk.img | awk '{ print substr($2, 13, 1) substr($2, 10, 1) }')" 00
 }
 
 @test "SIGTERM ends the command too" {
