@@ -159,7 +159,7 @@ for e in json.load(sys.stdin): print(e["start"], e["length"], e["data"], e["zero
         done < <(grep -oE '^  -[^ =]+' <<<"$out" | tr -d ' ,' | grep -vE -- '--(engine|seed)')
     done
     expect 0 sh -c 'for c in amend bench bitmap check commit compare convert create dd info map measure rebase resize snapshot
-        do blkproof img $c --help; done'
+        do blkproof img $c --help; done; blkproof img --help'
     for o in $(grep -oE -- '--[a-z][a-z-]+' "$page" | sort -u); do
         contains "$out" " $o"
     done

@@ -285,6 +285,22 @@ static co_fn int make_target(struct convert *v)
     return r;
 }
 
+static co_fn int compress_setup(const struct convert *v, struct copy *c)
+{
+    const struct driver *d = v->target.node->drv;
+    AUTO_JSON json_t *facts = d->image_info ? d->image_info(v->target.node) : NULL;
+    json_int_t cluster = json_integer_value(json_object_get(facts, "cluster-size"));
+
+    if (d->format == NULL || d->format->write_compressed == NULL || cluster <= 0) {
+        return err_set(&c->err, -ENOTSUP, "Compression not supported for this file format");
+    }
+    c->compress_bytes = (uint64_t)cluster;
+    if (c->sparse_bytes > 0) { /* a part of a cluster cannot be left out */
+        c->sparse_bytes = MAX(c->sparse_bytes, c->compress_bytes);
+    }
+    return 0;
+}
+
 /* An existing target may be longer than the sources: what is behind them is not touched. */
 static co_fn int copy_all(struct convert *v)
 {
@@ -304,7 +320,10 @@ static co_fn int copy_all(struct convert *v)
         .img = v->img,
         .progress = &v->progress,
     };
-    int r = copy_run(&c);
+    int r = a->compress ? compress_setup(v, &c) : 0;
+    if (r == 0) {
+        r = copy_run(&c);
+    }
     if (r < 0) {
         img_error(v->img, "%s", c.err.text);
     }

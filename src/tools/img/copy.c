@@ -37,6 +37,36 @@ static const struct copy_source *source_at(const struct copy *c, uint64_t offset
 
 /* ---- taking a piece ---- */
 
+/* Only whole clusters can be compressed: the extent ends with one. One that holds none is read, and so
+ * much more that it makes one. */
+static uint64_t whole_clusters(const struct copy *c, const struct copy_source *s, struct extent *e)
+{
+    uint64_t source_end = s->at + s->bytes;
+    uint64_t end = c->next + e->bytes;
+
+    if (c->compress_bytes == 0 || end == source_end) {
+        return e->bytes;
+    }
+    end = round_down(end, c->compress_bytes);
+    if (end <= c->next) {
+        end = MIN(round_down(c->next, c->compress_bytes) + c->compress_bytes, source_end);
+        e->zero = false;
+        e->allocated = true;
+    }
+    return end - c->next;
+}
+
+/* What lies beside the clusters, where one source ends and the next begins, is not compressed. */
+static unsigned write_flags(const struct copy *c, uint64_t offset, uint64_t bytes)
+{
+    uint64_t end = offset + bytes;
+
+    return c->compress_bytes > 0 && offset % c->compress_bytes == 0 &&
+                   (end % c->compress_bytes == 0 || end == c->total_bytes)
+               ? REQ_COMPRESSED
+               : 0;
+}
+
 static co_fn int learn_status(struct copy *c, const struct copy_source *s)
 {
     uint64_t in_source = c->next - s->at;
@@ -55,6 +85,7 @@ static co_fn int learn_status(struct copy *c, const struct copy_source *s)
         e = (struct extent){.bytes = MIN(s->bytes - in_source, c->piece_bytes)};
     }
     assert(e.bytes > 0);
+    e.bytes = whole_clusters(c, s, &e);
     c->known_end = c->next + e.bytes;
     c->known_below =
         c->same_backing && r == 0 && c->sparse_bytes > 0 && !e.allocated && node_child(s->node, "backing");
@@ -169,7 +200,7 @@ static co_fn int write_data(struct copy *c, uint64_t offset, const char *buf, ui
         if (zero) {
             r = write_zeroes(c, offset + at, len);
         } else {
-            r = node_write(c->target, offset + at, buf + at, len, 0);
+            r = node_write(c->target, offset + at, buf + at, len, write_flags(c, offset + at, len));
             r = r < 0 ? fail(c, r, "writing", offset + at) : 0;
         }
         if (r < 0) {
@@ -245,7 +276,7 @@ static co_fn int worker(void *arg)
 static uint64_t piece_size(const struct copy *c)
 {
     uint64_t bytes = MIN(COPY_PIECE_BYTES, COPY_BUFFER_BYTES / c->workers);
-    return c->sparse_bytes > 0 ? round_up(bytes, c->sparse_bytes) : bytes;
+    return round_up(bytes, MAX(MAX(c->sparse_bytes, c->compress_bytes), (uint64_t)1));
 }
 
 int copy_run(struct copy *c)

@@ -22,14 +22,15 @@ struct copy {
     unsigned nsources;
     struct node *target;
     uint64_t total_bytes;
-    unsigned workers;      /* 1 to COPY_WORKERS_MAX */
-    uint64_t sparse_bytes; /* zero runs of this length and alignment stay holes; 0: all is written */
-    uint64_t bytes_per_s;  /* 0: as fast as possible */
-    bool in_order;         /* write from the beginning to the end */
-    bool target_zero;      /* the target reads as zeroes already */
-    bool same_backing;     /* what a source has from its backing file, the target has from its own */
-    bool salvage;          /* unreadable sectors are warned of and become zeroes */
-    struct img *img;       /* whose warnings they are */
+    unsigned workers;        /* 1 to COPY_WORKERS_MAX */
+    uint64_t sparse_bytes;   /* zero runs of this length and alignment stay holes; 0: all is written */
+    uint64_t compress_bytes; /* store compressed; clusters of the target have this size. 0: not compressed */
+    uint64_t bytes_per_s;    /* 0: as fast as possible */
+    bool in_order;           /* write from the beginning to the end */
+    bool target_zero;        /* the target reads as zeroes already */
+    bool same_backing;       /* what a source has from its backing file, the target has from its own */
+    bool salvage;            /* unreadable sectors are warned of and become zeroes */
+    struct img *img;         /* whose warnings they are */
     struct img_progress *progress;
     /* The engine's: */
     struct co_mutex pick;
