@@ -2,7 +2,7 @@
 # blkverify:raw.img:test.qcow2, both drivers our own, under a real guest, as blkverify's manual proposes:
 # it partitions the disk, makes an ext4, unpacks a tree, and is switched off; a new server, a
 # second boot: fsck, the tree is compared, changed and trimmed. Nothing may differ, and QEMU has the last
-# word: no errors, no leaks, the same contents.
+# word: no errors, no leaks, and before anything was trimmed the same contents (what is trimmed shows what it likes).
 load ../lib/common
 load ../lib/guest
 
@@ -17,14 +17,13 @@ guest() { # NAME SCRIPT
         -device virtio-blk-pci,drive=d
 }
 
-proof_clean() { # the server had nothing to say, the two files are the same, the image is whole
+proof_clean() { # the server had nothing to say, the image is whole
     local status=0
     stop proof || status=$?
     equal "$status $(cat proof.err)" "0 " "exit status and messages of blkproof"
     expect 0 qemu-img check -f qcow2 test.qcow2
     # shellcheck disable=SC2154 # set by expect
     contains "$out" "No errors were found on the image."
-    expect 0 qemu-img compare -f raw -F qcow2 raw.img test.qcow2
 }
 
 # make_tree: what the guest unpacks, as guest-files/tree.tar, and what it must find, as guest-files/sums.
@@ -58,6 +57,7 @@ EOS
     proof
     guest first first-boot
     proof_clean
+    expect 0 qemu-img compare -f raw -F qcow2 raw.img test.qcow2
 
     cat >second-boot <<'EOS'
 set -e
@@ -91,8 +91,7 @@ EOS
     flip_bit test.qcow2 $((at + 512)) 0
     serve proof blkverify:raw.img:test.qcow2
     echo 'dd if=/dev/vda of=/dev/null bs=4k skip=256 count=1' >script
-    guest_status=0
-    GUEST_SECONDS=120 guest read script 2>guest.log || guest_status=$?
+    GUEST_SECONDS=120 guest read script 2>guest.log || true # it sees a read error, or its disk gone
     status=0
     reap proof || status=$?
     equal "$status" 1 "exit status of blkproof"
