@@ -15,7 +15,8 @@
     X(l1_grow_alloc_table)                                                                                   \
     X(l1_grow_write_table)                                                                                   \
     X(l1_grow_activate_table)                                                                                \
-    X(l2_load) X(l2_update) X(l2_update_compressed) X(l2_alloc_cow_read) X(l2_alloc_write) X(read_aio)       \
+    X(l2_load)                                                                                               \
+    X(l2_update) X(l2_update_compressed) X(l2_alloc_cow_read) X(l2_alloc_write) X(read_aio)                  \
         X(read_backing_aio) X(read_compressed) X(write_aio) X(write_compressed) X(vmstate_load)              \
             X(vmstate_save) X(cow_read) X(cow_write) X(reftable_load) X(reftable_grow) X(reftable_update)    \
                 X(refblock_load) X(refblock_update) X(refblock_update_part) X(refblock_alloc)                \
@@ -231,6 +232,12 @@ struct driver {
     const struct snapshot_ops *snapshot;
     const struct check_ops *check;
     const struct bitmap_ops *bitmap;
+    /* FORMAT: bytes that bitmaps (as of bitmap_ops.list, of an image of @size bytes) need in a new image. */
+    uint64_t (*measure_bitmaps)(const void *create_state, const json_t *bitmaps, uint64_t size);
+    /* Change what an image was created with. @options: as the user wrote them; what is known is taken
+     * out. */
+    const struct option *amend_options;
+    co_fn int (*amend)(struct node *n, json_t *options, struct err *err);
 };
 
 struct gate {

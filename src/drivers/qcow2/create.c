@@ -58,6 +58,11 @@ static bool is_v2(const struct qcow2_create *c)
     return c->compat == COMPAT_V2 || c->compat == COMPAT_0_10;
 }
 
+bool qcow2_prealloc_takes_space(const struct qcow2_create *c)
+{
+    return c->preallocation == PREALLOC_FALLOC || c->preallocation == PREALLOC_FULL;
+}
+
 static int check_v2(const struct qcow2_create *c, struct err *err)
 {
     if (c->lazy_refcounts) {
@@ -101,7 +106,7 @@ static int check_data_file(const struct qcow2_create *c, struct err *err)
     return 0;
 }
 
-static int check_create(const struct qcow2_create *c, uint64_t size, struct err *err)
+int qcow2_check_create(const struct qcow2_create *c, uint64_t size, struct err *err)
 {
     uint64_t l2_bytes = c->extended_l2 ? 16 : 8;
 
@@ -279,7 +284,7 @@ int qcow2_create(struct graph *g, const char *filename, void *create_state, uint
 {
     const struct qcow2_create *c = create_state;
     struct node *file = NULL;
-    int r = check_create(c, size, err);
+    int r = qcow2_check_create(c, size, err);
 
     size = r < 0 ? size : round_up(size, SECTOR_SIZE); /* as QEMU does */
 

@@ -322,4 +322,8 @@ const struct driver driver_qcow2 = {
     .snapshot = &qcow2_snapshot_ops,
     .check = &qcow2_check_ops,
     .bitmap = &qcow2_bitmap_ops,
+    .measure = qcow2_measure,
+    .measure_bitmaps = qcow2_measure_bitmaps,
+    .amend_options = qcow2_amend_options,
+    .amend = qcow2_amend,
 };

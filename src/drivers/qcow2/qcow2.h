@@ -17,6 +17,8 @@
  *   overlap.c     no write may hit metadata of another kind; damage
  *   snapshot.c    internal snapshots
  *   bitmap.c      persistent bitmaps
+ *   amend.c       changes of what an image was created with
+ *   measure.c     how large a new image would be
  *   resize.c      size changes and preallocation
  *   backing.c     files named inside the image
  *   check*.c      damage found and repaired (check.h)
@@ -509,6 +511,13 @@ void qcow2_meta_reset(struct qcow2 *q); /* rebuilt when next needed */
 extern const struct snapshot_ops qcow2_snapshot_ops;
 co_fn int qcow2_load_snapshots(struct node *n, struct err *err);
 void qcow2_free_snapshots(struct qcow2 *q);
+/* Put the list in memory in force, with everything that it needs. Lock held. */
+co_fn int qcow2_write_snapshots(struct node *n);
+/* For changes of what others rely on without the lock: takes it when nothing is in flight, everything
+ * settled, and lets nothing through to the data until the end. end_change is called in any case; it
+ * settles if @r is 0, and returns @r or what went wrong with that. */
+co_fn int qcow2_begin_change(struct node *n);
+co_fn int qcow2_end_change(struct node *n, int r);
 /* The option "snapshot": the node shows what that one holds. */
 co_fn int qcow2_open_snapshot(struct node *n, struct err *err);
 /* By its place in the list; negative: there is none. */
@@ -549,7 +558,15 @@ struct qcow2_create {
     char *backing_file, *backing_format, *data_file, *encryption_format;
     bool encryption;
 };
-extern const struct option qcow2_create_options[];
+extern const struct option qcow2_create_options[], qcow2_amend_options[];
+int qcow2_check_create(const struct qcow2_create *c, uint64_t size, struct err *err);
+/* Is room for all guest data made at once? */
+bool qcow2_prealloc_takes_space(const struct qcow2_create *c);
+co_fn int qcow2_measure(void *create_state, struct node *source, uint64_t size, uint64_t *ret_required,
+                        uint64_t *ret_full, struct err *err);
+/* What the bitmaps in a list of an image of @size bytes would take in the new one. */
+uint64_t qcow2_measure_bitmaps(const void *create_state, const json_t *bitmaps, uint64_t size);
+co_fn int qcow2_amend(struct node *n, json_t *options, struct err *err);
 co_fn int qcow2_create(struct graph *g, const char *filename, void *create_state, uint64_t size,
                        struct err *err);
 

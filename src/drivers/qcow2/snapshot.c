@@ -220,7 +220,7 @@ static co_fn int place_list(struct node *n, const uint8_t *table, uint64_t bytes
 }
 
 /* Put the list in memory in force. Everything that it needs is settled with it. */
-static co_fn int write_list(struct node *n)
+int qcow2_write_snapshots(struct node *n)
 {
     struct qcow2 *q = qcow2_of(n);
     uint64_t bytes = 0, at = 0, host = 0;
@@ -492,8 +492,7 @@ static co_fn int mark_all(struct node *n)
 
 /* ---- beginning and end of a change ---- */
 
-/* Nothing is in flight, and nothing gets through to the data until end_change. */
-static co_fn int begin_change(struct node *n)
+int qcow2_begin_change(struct node *n)
 {
     struct qcow2 *q = qcow2_of(n);
 
@@ -510,7 +509,7 @@ static co_fn int begin_change(struct node *n)
     return r < 0 ? r : qcow2_write_back(n); /* what became free by that */
 }
 
-static co_fn int end_change(struct node *n, int r)
+int qcow2_end_change(struct node *n, int r)
 {
     struct qcow2 *q = qcow2_of(n);
 
@@ -601,7 +600,7 @@ static co_fn int create_locked(struct node *n, const char *name, const struct sn
         return r;
     }
     r = mark_all(n);
-    r = r < 0 ? r : write_list(n);
+    r = r < 0 ? r : qcow2_write_snapshots(n);
     if (r < 0) { /* it may be in force: what it holds on to leaks */
         free_snapshot(&q->snapshot[--q->snapshots_read]);
     }
@@ -619,8 +618,8 @@ static co_fn int snapshot_create(struct node *n, const char *name, const struct 
     if (q->h.snapshots >= QCOW2_SNAPSHOTS_MAX || strlen(name) > UINT16_MAX) {
         return -EFBIG;
     }
-    r = begin_change(n);
-    return end_change(n, r < 0 ? r : create_locked(n, name, t));
+    r = qcow2_begin_change(n);
+    return qcow2_end_change(n, r < 0 ? r : create_locked(n, name, t));
 }
 
 /* ---- delete ---- */
@@ -638,7 +637,7 @@ static co_fn int delete_locked(struct node *n, uint32_t index)
     size_t behind = (q->snapshots_read - index - 1) * sizeof(s);
     memmove(&q->snapshot[index], &q->snapshot[index + 1], behind);
     q->snapshots_read--;
-    r = write_list(n);
+    r = qcow2_write_snapshots(n);
     if (r < 0) {
         memmove(&q->snapshot[index + 1], &q->snapshot[index], behind);
         q->snapshot[index] = s;
@@ -665,8 +664,8 @@ static co_fn int snapshot_delete(struct node *n, const char *id, const char *nam
     if (r < 0) {
         return err_set_errno(err, r, r == -EINVAL ? "Snapshot L1 table offset invalid" : "Cannot be deleted");
     }
-    r = begin_change(n);
-    r = end_change(n, r < 0 ? r : delete_locked(n, (uint32_t)i));
+    r = qcow2_begin_change(n);
+    r = qcow2_end_change(n, r < 0 ? r : delete_locked(n, (uint32_t)i));
     return r < 0 ? err_set_errno(err, r, "Failed to remove snapshot from snapshot list") : 0;
 }
 
@@ -756,8 +755,8 @@ static co_fn int snapshot_apply(struct node *n, const char *id_or_name, struct e
         return err_set(err, -EBUSY, "Device has active dirty bitmaps");
     }
     if (r == 0) {
-        r = begin_change(n);
-        r = end_change(n, r < 0 ? r : apply_locked(n, &q->snapshot[i]));
+        r = qcow2_begin_change(n);
+        r = qcow2_end_change(n, r < 0 ? r : apply_locked(n, &q->snapshot[i]));
     }
     return r < 0 ? err_set_errno(err, r, "Failed to load snapshot") : 0;
 }

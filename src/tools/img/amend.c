@@ -1,12 +1,30 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* img amend: change the options an image was created with. No format of this version can. */
+/* img amend: change the options an image was created with. */
+#include "base/json.h"
 #include "block/driver.h"
 #include "tools/img/img.h"
+#include "tools/img/target.h"
 
 static int refuse(const struct img *img, const char *format)
 {
     img_error(img, "Format driver '%s' does not support option amendment", format);
     return 1;
+}
+
+static int print_help(const struct img *img)
+{
+    const struct driver *d = driver_find(img->a.format);
+
+    if (d == NULL) {
+        img_error(img, "Unknown file format '%s'", img->a.format);
+        return 1;
+    }
+    if (d->amend_options == NULL) {
+        return refuse(img, d->name);
+    }
+    printf("Amend options for '%s':\n", d->name);
+    img_print_option_rows(d->amend_options);
+    return 0;
 }
 
 static int prepare(struct img *img)
@@ -15,12 +33,44 @@ static int prepare(struct img *img)
         return img_usage_error(img, "Must specify options (-o)");
     }
     if (img_options_want_help(img->a.options) && img->a.format != NULL) {
-        return refuse(img, img->a.format);
+        return print_help(img);
     }
     if (img->argc != 1) {
         return img_usage_error(img, "Expecting one image file name");
     }
     return -1;
+}
+
+/* A sentence of two lines: the second is advice. */
+static void print_error(const struct img *img, struct err *err)
+{
+    char *advice = strchr(err->text, '\n');
+
+    if (advice) {
+        *advice++ = '\0';
+    }
+    img_error(img, "%s", err->text);
+    if (advice) {
+        fprintf(stderr, "%s\n", advice);
+    }
+}
+
+static co_fn int amend(struct img *img, struct node *n)
+{
+    struct img_progress progress = {0};
+    AUTO_JSON json_t *options = NULL;
+    struct err err = {0};
+    int r = json_from_keyvals(img->a.options, NULL, &options, &err);
+
+    if (r == 0) {
+        img_progress_start(&progress, img->a.progress && !img->a.quiet, 1, 1);
+        r = n->drv->amend(n, options, &err);
+        img_progress_end(&progress, r == 0);
+    }
+    if (r < 0) {
+        print_error(img, &err);
+    }
+    return r;
 }
 
 static co_fn int run(struct img *img)
@@ -35,7 +85,7 @@ static co_fn int run(struct img *img)
         0) {
         return 1;
     }
-    int status = refuse(img, node_driver_name(n));
+    int status = n->drv->amend ? (amend(img, n) < 0 ? 1 : 0) : refuse(img, node_driver_name(n));
     node_unref(n);
     return status;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* img measure: how large the file of an image would be, before it is made. */
+#include "base/json.h"
 #include "block/create.h"
 
 #include "tools/img/img.h"
@@ -19,16 +20,24 @@ static int prepare(struct img *img)
     return -1;
 }
 
-static void print_sizes(const struct img *img, uint64_t required, uint64_t full)
+/* @bitmaps: NULL: there can be none. */
+static void print_sizes(const struct img *img, uint64_t required, uint64_t full, const uint64_t *bitmaps)
 {
     if (img->a.json) {
-        json_t *j =
-            json_pack("{s:I, s:I}", "required", (json_int_t)required, "fully-allocated", (json_int_t)full);
+        json_t *j = json_object();
+        if (bitmaps) {
+            json_object_set_new(j, "bitmaps", json_integer((json_int_t)*bitmaps));
+        }
+        json_object_set_new(j, "required", json_integer((json_int_t)required));
+        json_object_set_new(j, "fully-allocated", json_integer((json_int_t)full));
         img_print_json(j);
         json_decref(j);
         return;
     }
     printf("required size: %" PRIu64 "\nfully allocated size: %" PRIu64 "\n", required, full);
+    if (bitmaps) {
+        printf("bitmaps size: %" PRIu64 "\n", *bitmaps);
+    }
 }
 
 static co_fn int measure(struct img *img, struct creation *c, struct node *source)
@@ -47,7 +56,13 @@ static co_fn int measure(struct img *img, struct creation *c, struct node *sourc
         img_error(img, "%s", err.text);
         return r;
     }
-    print_sizes(img, required, full);
+    if (d->measure_bitmaps && source && source->drv->bitmap && source->drv->bitmap->supported(source)) {
+        AUTO_JSON json_t *list = source->drv->bitmap->list(source);
+        uint64_t bitmaps = d->measure_bitmaps(c->format_state, list, size);
+        print_sizes(img, required, full, &bitmaps);
+    } else {
+        print_sizes(img, required, full, NULL);
+    }
     return 0;
 }
 

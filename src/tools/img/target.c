@@ -38,6 +38,24 @@ static int by_name(const void *a, const void *b)
     return strcmp((*x)->name, (*y)->name);
 }
 
+static void print_rows(struct option_list *list)
+{
+    qsort(list->rows, list->n, sizeof(list->rows[0]), by_name);
+    for (unsigned i = 0; i < list->n; i++) {
+        char left[80];
+        snprintf(left, sizeof(left), "%s=<%s>", list->rows[i]->name, type_word(list->rows[i]));
+        printf("  %-22s - %s\n", left, list->rows[i]->help ? list->rows[i]->help : "");
+    }
+}
+
+void img_print_option_rows(const struct option *table)
+{
+    struct option_list list = {.n = 0};
+
+    collect(&list, table);
+    print_rows(&list);
+}
+
 int img_print_options(struct img *img, const char *filename, const char *format)
 {
     static const struct option size[] = {{"size", OPT_SIZE, .help = "Virtual disk size"}, {0}};
@@ -52,13 +70,8 @@ int img_print_options(struct img *img, const char *filename, const char *format)
     collect(&list, c.format && option_find(c.format->create_options, "size") ? NULL : size);
     collect(&list, c.format ? c.format->create_options : NULL);
     collect(&list, c.protocol ? c.protocol->create_options : NULL);
-    qsort(list.rows, list.n, sizeof(list.rows[0]), by_name);
     printf(filename ? "Supported options:\n" : "Supported %s options:\n", format);
-    for (unsigned i = 0; i < list.n; i++) {
-        char left[80];
-        snprintf(left, sizeof(left), "%s=<%s>", list.rows[i]->name, type_word(list.rows[i]));
-        printf("  %-22s - %s\n", left, list.rows[i]->help ? list.rows[i]->help : "");
-    }
+    print_rows(&list);
     if (!filename) {
         printf("\nThe protocol level may support further options.\n"
                "Specify the target filename to include those options.\n");

@@ -7,11 +7,14 @@
 
 /* What -o help says for @format at @filename (NULL: none was given). Returns the exit status. */
 int img_print_options(struct img *img, const char *filename, const char *format);
+struct option;
+/* The rows of one table, by name. */
+void img_print_option_rows(const struct option *table);
 
 struct img_target {
     struct node *node;
     struct img_pending pending;
-    bool zero; /* reads as zeroes everywhere: nobody has to write them */
+    bool zero;   /* reads as zeroes everywhere: nobody has to write them */
     bool backed; /* has a backing file */
 };
 
