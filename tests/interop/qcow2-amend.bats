@@ -147,7 +147,7 @@ fill() { # options
             qemu-img create -q -f qcow2 a.qcow2 100M
             qemu-io -c 'write 1M 100k' -c 'write -z 5M 1M' -c 'write 50M 1k' -c 'write 60M 10M' a.qcow2
             qemu-img create -q -f qcow2 -b a.qcow2 -F qcow2 b.qcow2
-            qemu-io -c 'write 2M 100k' b.qcow2
+            qemu-io -c 'write 2M 128k' b.qcow2
             qemu-img convert -O raw a.qcow2 a.raw
             qemu-img create -q -f qcow2 m.qcow2 100M
             qemu-img bitmap --add m.qcow2 one
