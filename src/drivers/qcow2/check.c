@@ -297,6 +297,7 @@ static void finish(struct check *c)
     check_refs_free(&c->refs);
     check_free_snapshots(c);
     free(c->over);
+    free(c->in_place);
     free(c->l2);
     free(c->l2_hash);
     buf_put(c->buf, CHECK_BUF_BYTES(c->q));

@@ -114,6 +114,10 @@ struct check_l2 { /* an L2 table and how many L1 entries name it */
     uint64_t active, inactive;
 };
 
+struct check_range { /* clusters */
+    uint64_t first, end;
+};
+
 struct check_over { /* a cluster with more references than a refcount can hold */
     uint64_t cluster, excess;
 };
@@ -145,8 +149,10 @@ struct check {
     bool copied_wrong;   /* a copied flag does not agree with the stored refcount */
     uint64_t structural; /* entries that check_repair.c has to look at */
     bool snapshots_wrong, bitmaps_wrong;
-    bool overlaps;           /* metadata that is written in place is something else, too */
-    bool reftable_shared;    /* the same of the refcount table */
+    bool overlaps;                /* metadata that is written in place is something else, too */
+    bool reftable_shared;         /* the same of the refcount table */
+    struct check_range *in_place; /* what is written in place: sorted, disjoint */
+    size_t in_places;
     struct check_over *over; /* CHECK_OVERS_MAX at most */
     size_t overs;
     struct check_refs refs;
@@ -177,6 +183,8 @@ co_fn int check_write(struct check *c, uint64_t offset, const void *buf, uint64_
 
 /* @weight references to each cluster of the range. */
 int check_count_range(struct check *c, uint64_t offset, uint64_t bytes, uint64_t weight, uint64_t entry_at);
+/* NULL: no L1 table names an L2 table there. */
+const struct check_l2 *check_find_l2(const struct check *c, uint64_t host);
 /* Count everything. */
 co_fn int check_count(struct check *c);
 static inline bool check_beyond(const struct check *c, uint64_t offset, uint64_t bytes)
@@ -204,7 +212,7 @@ co_fn int check_copied(struct check *c);
 
 co_fn int check_rebuild(struct check *c);
 co_fn int check_repair_entries(struct check *c);
-void check_find_overlaps(struct check *c);
+int check_find_overlaps(struct check *c);
 /* A cluster of the file that nobody uses. */
 int check_new_cluster(struct check *c, uint64_t count, uint64_t *ret_host);
 

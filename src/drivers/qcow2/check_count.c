@@ -111,6 +111,23 @@ static int add_l2(struct check *c, uint64_t host, size_t at)
     return 0;
 }
 
+static size_t l2_slot(const struct check *c, uint64_t host)
+{
+    size_t at = (size_t)((host * UINT64_C(0x9e3779b97f4a7c15)) >> 24) & c->l2_mask;
+
+    while (c->l2_hash[at] && c->l2[c->l2_hash[at] - 1].host != host) {
+        at = (at + 1) & c->l2_mask;
+    }
+    return at;
+}
+
+const struct check_l2 *check_find_l2(const struct check *c, uint64_t host)
+{
+    size_t at = c->l2_hash ? l2_slot(c, host) : 0;
+
+    return c->l2_hash && c->l2_hash[at] ? &c->l2[c->l2_hash[at] - 1] : NULL;
+}
+
 /* The L2 table at @host is named once more. */
 static int note_l2(struct check *c, uint64_t host, bool active, uint64_t weight)
 {
@@ -119,10 +136,7 @@ static int note_l2(struct check *c, uint64_t host, bool active, uint64_t weight)
     if (r < 0) {
         return r;
     }
-    size_t at = (size_t)((host * UINT64_C(0x9e3779b97f4a7c15)) >> 24) & c->l2_mask;
-    while (c->l2_hash[at] && c->l2[c->l2_hash[at] - 1].host != host) {
-        at = (at + 1) & c->l2_mask;
-    }
+    size_t at = l2_slot(c, host);
     if (!c->l2_hash[at] && (r = add_l2(c, host, at)) < 0) {
         return r;
     }
@@ -524,8 +538,6 @@ int check_count(struct check *c)
         r = check_count_range(c, q->crypto.offset, q->crypto.bytes, 1, UINT64_MAX);
     }
     r = r < 0 ? r : check_count_bitmaps(c);
-    if (r == 0) {
-        check_find_overlaps(c);
-    }
+    r = r < 0 ? r : check_find_overlaps(c);
     return r < 0 || c->no_refs ? r : count_blocks(c);
 }

@@ -52,56 +52,125 @@ static co_fn int copy_away(struct check *c, uint64_t host, uint64_t bytes, uint6
 
 /* ---- what is written in place, and may be nothing else ---- */
 
-static bool in_range(const struct check *c, uint64_t host, uint64_t bytes, uint64_t at, uint64_t len)
+static bool in_place(const struct check *c, uint64_t host, uint64_t bytes)
+{
+    uint64_t first = host >> c->q->cluster_bits, last = (host + bytes - 1) >> c->q->cluster_bits;
+    size_t lo = 0, hi = c->in_places;
+
+    while (lo < hi) { /* the first range that ends behind @first */
+        size_t mid = (lo + hi) / 2;
+        if (c->in_place[mid].end <= first) {
+            lo = mid + 1;
+        } else {
+            hi = mid;
+        }
+    }
+    return lo < c->in_places && c->in_place[lo].first <= last;
+}
+
+static bool is_l2(const struct check *c, uint64_t host, uint64_t bytes)
 {
     uint64_t unit = c->q->cluster_bytes;
 
-    return len > 0 && !check_beyond(c, at, len) &&
-           ranges_overlap(round_down(host, unit), round_up(host % unit + bytes, unit), round_down(at, unit),
-                          round_up(at % unit + len, unit));
-}
-
-/* The refcount structure is not among them: it is written anew where it is in the way. */
-static bool in_place(const struct check *c, uint64_t host, uint64_t bytes)
-{
-    const struct qcow2 *q = c->q;
-
-    return host < q->cluster_bytes ||
-           in_range(c, host, bytes, q->h.l1_offset, (uint64_t)q->h.l1_entries * 8) ||
-           in_range(c, host, bytes, q->h.snapshots_offset, c->snapshots ? c->snapshots_bytes : 0) ||
-           (q->has_crypto && in_range(c, host, bytes, q->crypto.offset, q->crypto.bytes)) ||
-           (q->has_bitmaps && (q->h.autoclear & QCOW2_BITMAPS) &&
-            in_range(c, host, bytes, q->bitmaps.directory_offset, q->bitmaps.directory_bytes));
-}
-
-static bool shared_range(const struct check *c, uint64_t at, uint64_t bytes)
-{
-    if (bytes == 0 || check_beyond(c, at, bytes)) {
-        return false;
-    }
-    uint64_t last = (at + bytes - 1) >> c->q->cluster_bits;
-    for (uint64_t k = at >> c->q->cluster_bits; k <= last; k++) {
-        if (check_found(&c->refs, k) > 1) {
+    for (uint64_t at = round_down(host, unit); at < host + bytes; at += unit) {
+        if (check_find_l2(c, at)) {
             return true;
         }
     }
     return false;
 }
 
-void check_find_overlaps(struct check *c)
+/* A range in clusters, and whether several of its kind may lie there. */
+struct edge {
+    uint64_t at;
+    int snapshots, others;
+};
+
+static int compare_edges(const void *a, const void *b)
+{
+    const struct edge *x = a, *y = b;
+
+    return (x->at > y->at) - (x->at < y->at);
+}
+
+static size_t add_range(const struct check *c, struct edge *e, uint64_t at, uint64_t bytes, bool snapshot)
+{
+    if (bytes == 0 || check_beyond(c, at, bytes)) {
+        return 0;
+    }
+    uint64_t last = (at + bytes - 1) >> c->q->cluster_bits;
+    e[0] = (struct edge){at >> c->q->cluster_bits, snapshot, !snapshot};
+    e[1] = (struct edge){last + 1, -snapshot, -!snapshot};
+    return 2;
+}
+
+static size_t all_ranges(const struct check *c, struct edge *e)
 {
     const struct qcow2 *q = c->q;
-    uint64_t l1_bytes = (uint64_t)q->h.l1_entries * 8;
-    uint64_t reftable_bytes = (uint64_t)q->h.reftable_clusters << q->cluster_bits;
-    bool dir = q->has_bitmaps && (q->h.autoclear & QCOW2_BITMAPS);
+    size_t n = add_range(c, e, 0, 1, false);
 
-    c->overlaps = shared_range(c, 0, 1) || shared_range(c, q->h.l1_offset, l1_bytes) ||
-                  (c->snapshots && shared_range(c, q->h.snapshots_offset, c->snapshots_bytes)) ||
-                  (q->has_crypto && shared_range(c, q->crypto.offset, q->crypto.bytes)) ||
-                  (dir && shared_range(c, q->bitmaps.directory_offset, q->bitmaps.directory_bytes));
-    if (shared_range(c, q->h.reftable_offset, reftable_bytes)) {
-        c->reftable_shared = true;
+    n += add_range(c, e + n, q->h.l1_offset, (uint64_t)q->h.l1_entries * 8, false);
+    n += add_range(c, e + n, q->h.snapshots_offset, c->snapshots ? c->snapshots_bytes : 0, false);
+    n += q->has_crypto ? add_range(c, e + n, q->crypto.offset, q->crypto.bytes, false) : 0;
+    if (q->has_bitmaps && (q->h.autoclear & QCOW2_BITMAPS)) {
+        n += add_range(c, e + n, q->bitmaps.directory_offset, q->bitmaps.directory_bytes, false);
     }
+    for (uint32_t i = 0; i < c->snapshots; i++) {
+        const struct check_snapshot *s = &c->snapshot[i];
+        n += s->unusable ? 0 : add_range(c, e + n, s->l1_offset, (uint64_t)s->l1_entries * 8, true);
+    }
+    return n;
+}
+
+static bool shared_clusters(const struct check *c, uint64_t first, uint64_t end, uint32_t allowed)
+{
+    for (uint64_t k = first; k < end; k++) {
+        if (check_found(&c->refs, k) > allowed) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool shared_range(const struct check *c, uint64_t at, uint64_t bytes)
+{
+    return bytes > 0 && !check_beyond(c, at, bytes) &&
+           shared_clusters(c, at >> c->q->cluster_bits, ((at + bytes - 1) >> c->q->cluster_bits) + 1, 1);
+}
+
+/* The refcount structure is not among the ranges: it is written anew where it is in the way. */
+int check_find_overlaps(struct check *c)
+{
+    const struct qcow2 *q = c->q;
+    AUTO_FREE struct edge *e = calloc(2 * ((size_t)c->snapshots + 5), sizeof(*e));
+    struct check_range *ranges = calloc(2 * ((size_t)c->snapshots + 5), sizeof(*ranges));
+    int snapshots = 0, others = 0;
+
+    free(c->in_place);
+    c->in_place = ranges;
+    c->in_places = 0;
+    if (!e || !ranges) {
+        return -ENOMEM;
+    }
+    size_t n = all_ranges(c, e);
+    qsort(e, n, sizeof(*e), compare_edges);
+    for (size_t i = 0; i + 1 < n; i++) {
+        snapshots += e[i].snapshots;
+        others += e[i].others;
+        if (snapshots + others > 0 && e[i].at < e[i + 1].at) {
+            uint32_t allowed = others > 0 ? 1 : (uint32_t)snapshots;
+            ranges[c->in_places++] = (struct check_range){e[i].at, e[i + 1].at};
+            c->overlaps = c->overlaps || shared_clusters(c, e[i].at, e[i + 1].at, allowed);
+        }
+    }
+    for (size_t i = 0; i < c->l2_count; i++) {
+        const struct check_l2 *t = &c->l2[i];
+        uint32_t found = check_found(&c->refs, t->host >> q->cluster_bits);
+        c->overlaps = c->overlaps || found > t->active + t->inactive;
+    }
+    c->reftable_shared =
+        shared_range(c, q->h.reftable_offset, (uint64_t)q->h.reftable_clusters << q->cluster_bits);
+    return 0;
 }
 
 /* ---- clusters with more references than a refcount can hold ---- */
@@ -173,7 +242,7 @@ static co_fn int fix_compressed(struct l2_fix *f, struct qcow2_l2 *e)
     if (qcow2_has_data_file(c->q) || check_beyond(c, host, bytes)) {
         return zero_entry(c, e);
     }
-    bool leave = in_place(c, host, bytes);
+    bool leave = in_place(c, host, bytes) || is_l2(c, host, bytes);
     for (uint64_t k = host >> c->q->cluster_bits; k <= (host + bytes - 1) >> c->q->cluster_bits; k++) {
         leave = leaves(c, k, f->weight) || leave;
     }
@@ -195,7 +264,8 @@ static bool can_align(const struct check *c, uint64_t host, uint64_t weight)
     uint64_t cluster = host >> c->q->cluster_bits;
 
     return !qcow2_has_data_file(c->q) && cluster > 0 && check_stored(&c->refs, cluster) > 0 &&
-           check_found(&c->refs, cluster) <= weight && !check_beyond(c, host, 1) && !in_place(c, host, 1);
+           check_found(&c->refs, cluster) <= weight && !check_beyond(c, host, 1) && !in_place(c, host, 1) &&
+           !is_l2(c, host, 1);
 }
 
 static co_fn int fix_host(struct l2_fix *f, struct qcow2_l2 *e)
@@ -223,7 +293,8 @@ static co_fn int fix_host(struct l2_fix *f, struct qcow2_l2 *e)
         e->entry &= ~(QCOW2_OFFSET_MASK | QCOW2_COPIED);
         return data ? zero_entry(c, e) : 0;
     }
-    if (!in_place(c, host, q->cluster_bytes) && !leaves(c, host >> q->cluster_bits, f->weight)) {
+    if (!in_place(c, host, q->cluster_bytes) && !is_l2(c, host, q->cluster_bytes) &&
+        !leaves(c, host >> q->cluster_bits, f->weight)) {
         return 0;
     }
     if (!data) {
@@ -414,18 +485,11 @@ static co_fn int move_l1(struct check *c)
     return r;
 }
 
-static co_fn int fix_active_l1(struct check *c)
+static bool l1_is_misplaced(const struct check *c)
 {
-    const struct qcow2 *q = c->q;
-    uint64_t bytes = (uint64_t)q->h.l1_entries * 8;
-    int r = 0;
+    uint64_t bytes = (uint64_t)c->q->h.l1_entries * 8;
 
-    if (bytes &&
-        (check_beyond(c, q->h.l1_offset, bytes) || q->h.l1_offset < q->cluster_bytes ||
-         (c->snapshots && in_range(c, q->h.l1_offset, bytes, q->h.snapshots_offset, c->snapshots_bytes)))) {
-        r = move_l1(c);
-    }
-    return r < 0 ? r : fix_l1_entries(c, q->h.l1_offset, q->h.l1_offset + bytes);
+    return bytes && (check_beyond(c, c->q->h.l1_offset, bytes) || shared_range(c, c->q->h.l1_offset, bytes));
 }
 
 static co_fn int fix_snapshot_l1(struct check *c)
@@ -456,20 +520,28 @@ static co_fn int count_quietly(struct check *c)
     return r;
 }
 
+static co_fn int fix_l1_tables(struct check *c)
+{
+    const struct qcow2 *q = c->q;
+    int r = fix_l1_entries(c, q->h.l1_offset, q->h.l1_offset + (uint64_t)q->h.l1_entries * 8);
+
+    return r < 0 ? r : fix_snapshot_l1(c);
+}
+
 int check_repair_entries(struct check *c)
 {
-    int r = 0;
+    bool table_shared = c->snapshots && shared_range(c, c->q->h.snapshots_offset, c->snapshots_bytes);
+    int r = l1_is_misplaced(c) ? move_l1(c) : 0;
 
-    if (c->snapshots_wrong) {
+    if (r == 0 && (c->snapshots_wrong || table_shared)) {
         r = check_repair_snapshots(c);
     }
     if (r == 0 && c->bitmaps_wrong) {
         r = check_repair_bitmaps(c);
     }
-    r = r < 0 ? r : fix_active_l1(c);
-    r = r < 0 ? r : fix_snapshot_l1(c);
+    r = r < 0 ? r : count_quietly(c); /* what lies where now */
+    r = r < 0 ? r : fix_l1_tables(c);
     r = r < 0 ? r : count_quietly(c); /* which L2 tables there are now */
     r = r < 0 ? r : fix_l2_tables(c);
-    r = r < 0 ? r : node_flush(qcow2_file(c->n));
-    return r;
+    return r < 0 ? r : node_flush(qcow2_file(c->n));
 }
