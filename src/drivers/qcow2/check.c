@@ -178,7 +178,10 @@ int check_write(struct check *c, uint64_t offset, const void *buf, uint64_t byte
 static co_fn int repair_entries(struct check *c)
 {
     uint64_t found = c->result.corruptions;
-    int r = check_repair_entries(c);
+
+    c->header = calloc(1, c->q->cluster_bytes);
+    int r = c->header ? check_read(c, 0, c->header, c->q->cluster_bytes) : -ENOMEM;
+    r = r < 0 ? r : check_repair_entries(c);
 
     if (r < 0) {
         return r;
@@ -296,6 +299,7 @@ static void finish(struct check *c)
 {
     check_refs_free(&c->refs);
     check_free_snapshots(c);
+    free(c->header);
     free(c->over);
     free(c->in_place);
     free(c->l2);

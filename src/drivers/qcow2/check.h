@@ -112,10 +112,12 @@ uint32_t check_found(const struct check_refs *r, uint64_t cluster);
 struct check_l2 { /* an L2 table and how many L1 entries name it */
     uint64_t host;
     uint64_t active, inactive;
+    uint64_t moved; /* host offset of its copy (repair); 0: none */
 };
 
 struct check_range { /* clusters */
     uint64_t first, end;
+    bool shared; /* with something else */
 };
 
 struct check_over { /* a cluster with more references than a refcount can hold */
@@ -164,8 +166,9 @@ struct check {
     uint32_t snapshots;
     uint64_t snapshots_bytes; /* of the table */
     uint64_t new_first, new_at,
-        new_left; /* repair: host offset of the next new cluster; how many there may be */
-    uint8_t *buf; /* one cluster, or more */
+        new_left;    /* repair: host offset of the next new cluster; how many there may be */
+    uint8_t *header; /* repair: the first cluster as it was found */
+    uint8_t *buf;    /* one cluster, or more */
 };
 #define CHECK_BUF_BYTES(q) MAX((q)->cluster_bytes, 64 * KiB)
 
@@ -184,7 +187,9 @@ co_fn int check_write(struct check *c, uint64_t offset, const void *buf, uint64_
 /* @weight references to each cluster of the range. */
 int check_count_range(struct check *c, uint64_t offset, uint64_t bytes, uint64_t weight, uint64_t entry_at);
 /* NULL: no L1 table names an L2 table there. */
-const struct check_l2 *check_find_l2(const struct check *c, uint64_t host);
+struct check_l2 *check_find_l2(const struct check *c, uint64_t host);
+/* Its cluster is something else, too: it must not be changed in place. */
+bool check_l2_shared(const struct check *c, const struct check_l2 *t);
 /* Count everything. */
 co_fn int check_count(struct check *c);
 static inline bool check_beyond(const struct check *c, uint64_t offset, uint64_t bytes)
@@ -213,6 +218,11 @@ co_fn int check_copied(struct check *c);
 co_fn int check_rebuild(struct check *c);
 co_fn int check_repair_entries(struct check *c);
 int check_find_overlaps(struct check *c);
+/* Something else lies where this range of metadata does. */
+bool check_range_shared(const struct check *c, uint64_t offset, uint64_t bytes);
+bool check_snapshot_moves(const struct check *c, const struct check_snapshot *s);
+/* [host, host + bytes) copied to new clusters. */
+co_fn int check_copy_away(struct check *c, uint64_t host, uint64_t bytes, uint64_t *ret_host);
 /* A cluster of the file that nobody uses. */
 int check_new_cluster(struct check *c, uint64_t count, uint64_t *ret_host);
 

@@ -296,9 +296,10 @@ static void flags_repaired(struct check *c, unsigned count)
     c->result.corruptions_fixed += count;
 }
 
-static co_fn int flags_of_l2(struct check *c, uint64_t host, bool repair)
+static co_fn int flags_of_l2(struct check *c, const struct check_l2 *t, bool repair)
 {
     const struct qcow2 *q = c->q;
+    uint64_t host = t->host;
 
     if (host == 0 || host >= c->file_bytes || check_is_hole(c, host, q->cluster_bytes)) {
         return 0;
@@ -308,8 +309,9 @@ static co_fn int flags_of_l2(struct check *c, uint64_t host, bool repair)
         check_tell(c, P_TABLE_READ_L2, 1, host);
         return r;
     }
+    repair = repair && !qcow2_in_cluster(q, host) && !check_l2_shared(c, t);
     unsigned wrong = flags_of_table(c, host, c->buf, repair);
-    if (wrong && repair && !qcow2_in_cluster(q, host)) {
+    if (wrong && repair) {
         r = check_write(c, host, c->buf, q->cluster_bytes);
         if (r == 0) {
             flags_repaired(c, wrong);
@@ -345,6 +347,7 @@ int check_copied(struct check *c)
 {
     const struct qcow2 *q = c->q;
     bool repair = may_repair_flags(c);
+    bool repair_l1 = repair && !check_range_shared(c, q->h.l1_offset, MAX(q->h.l1_entries, 1u) * UINT64_C(8));
     uint64_t in_file = q->h.l1_offset < c->file_bytes ? (c->file_bytes - q->h.l1_offset) / 8 : 0;
     uint64_t entries = MIN((uint64_t)q->h.l1_entries, in_file);
     AUTO_FREE uint8_t *l1 = malloc(entries * 8 + 1);
@@ -352,10 +355,10 @@ int check_copied(struct check *c)
 
     for (uint64_t i = 0; r == 0 && i < entries; i++) {
         uint64_t entry = get_be64(l1 + i * 8);
-        r = entry ? flags_of_l1_entry(c, (uint32_t)i, entry, repair) : 0;
+        r = entry ? flags_of_l1_entry(c, (uint32_t)i, entry, repair_l1) : 0;
     }
     for (size_t i = 0; r == 0 && i < c->l2_count; i++) {
-        r = c->l2[i].active ? flags_of_l2(c, c->l2[i].host, repair) : 0;
+        r = c->l2[i].active ? flags_of_l2(c, &c->l2[i], repair) : 0;
     }
     return r;
 }

@@ -121,7 +121,7 @@ static size_t l2_slot(const struct check *c, uint64_t host)
     return at;
 }
 
-const struct check_l2 *check_find_l2(const struct check *c, uint64_t host)
+struct check_l2 *check_find_l2(const struct check *c, uint64_t host)
 {
     size_t at = c->l2_hash ? l2_slot(c, host) : 0;
 

@@ -171,6 +171,18 @@ static co_fn int switch_snapshots(struct check *c, uint64_t host, uint32_t count
     return r;
 }
 
+static co_fn int move_l1(struct check *c, struct check_snapshot *s)
+{
+    uint64_t host;
+    int r = check_copy_away(c, s->l1_offset, (uint64_t)s->l1_entries * 8, &host);
+
+    if (r == 0) {
+        s->l1_offset = host;
+        put_be64(s->entry, host);
+    }
+    return r == -ENOSPC ? 0 : r; /* it stays where it is, and is told again */
+}
+
 /* Write the table anew without entries that cannot be used. */
 int check_repair_snapshots(struct check *c)
 {
@@ -179,14 +191,15 @@ int check_repair_snapshots(struct check *c)
     bool none = qcow2_has_data_file(c->q); /* the format does not allow them there */
     int r = 0;
 
-    for (uint32_t i = 0; i < c->snapshots; i++) {
+    for (uint32_t i = 0; r == 0 && i < c->snapshots; i++) {
         c->snapshot[i].unusable = c->snapshot[i].unusable || none;
+        r = check_snapshot_moves(c, &c->snapshot[i]) ? move_l1(c, &c->snapshot[i]) : 0;
         bytes += c->snapshot[i].unusable ? 0 : render_entry(c, &c->snapshot[i], NULL);
         count += !c->snapshot[i].unusable;
     }
     AUTO_FREE uint8_t *table = calloc(1, bytes + 1);
-    if (!table) {
-        return -ENOMEM;
+    if (r < 0 || !table) {
+        return r < 0 ? r : -ENOMEM;
     }
     for (uint32_t i = 0; i < c->snapshots; i++) {
         at += c->snapshot[i].unusable ? 0 : render_entry(c, &c->snapshot[i], table + at);

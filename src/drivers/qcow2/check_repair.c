@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Entries that cannot be right are mended: what a guest can read stays readable and the same, and what it
- * could not read reads as zeroes (or as it should, where the entry's damage can be undone). A cluster that is
- * metadata and mapped as data, too, is copied for the data; new clusters are taken behind the end of the
- * file, where nothing can be overwritten. Afterwards everything is counted again.
+ * could not read reads as zeroes (or as it should, where the entry's damage can be undone). A table that is
+ * something else, too, is copied, and only the copy is changed: guest data is never written. New clusters are
+ * taken behind the end of the file, where nothing can be overwritten. Afterwards everything is counted again.
  */
 #include "drivers/qcow2/check.h"
 
@@ -30,8 +30,7 @@ int check_new_cluster(struct check *c, uint64_t count, uint64_t *ret_host)
     return 0;
 }
 
-/* [host, host + bytes) copied to new clusters. */
-static co_fn int copy_away(struct check *c, uint64_t host, uint64_t bytes, uint64_t *ret_host)
+int check_copy_away(struct check *c, uint64_t host, uint64_t bytes, uint64_t *ret_host)
 {
     uint64_t cluster = c->q->cluster_bytes, to;
     uint8_t *buf = buf_get(cluster);
@@ -40,7 +39,11 @@ static co_fn int copy_away(struct check *c, uint64_t host, uint64_t bytes, uint6
     for (uint64_t at = 0; r == 0 && at < bytes; at += cluster) {
         uint64_t some = MIN(cluster, bytes - at);
         memset(buf, 0, cluster);
-        r = check_read(c, host + at, buf, some);
+        if (host + at < cluster && host + at + some <= cluster) { /* as it was before the repair */
+            memcpy(buf, c->header + host + at, some);
+        } else {
+            r = check_read(c, host + at, buf, some);
+        }
         r = r < 0 ? r : check_write(c, to + at, buf, cluster);
     }
     buf_put(buf, cluster);
@@ -52,32 +55,27 @@ static co_fn int copy_away(struct check *c, uint64_t host, uint64_t bytes, uint6
 
 /* ---- what is written in place, and may be nothing else ---- */
 
-static bool in_place(const struct check *c, uint64_t host, uint64_t bytes)
+/* The first range that ends behind @cluster. */
+static size_t first_range(const struct check *c, uint64_t cluster)
 {
-    uint64_t first = host >> c->q->cluster_bits, last = (host + bytes - 1) >> c->q->cluster_bits;
     size_t lo = 0, hi = c->in_places;
 
-    while (lo < hi) { /* the first range that ends behind @first */
+    while (lo < hi) {
         size_t mid = (lo + hi) / 2;
-        if (c->in_place[mid].end <= first) {
+        if (c->in_place[mid].end <= cluster) {
             lo = mid + 1;
         } else {
             hi = mid;
         }
     }
-    return lo < c->in_places && c->in_place[lo].first <= last;
+    return lo;
 }
 
-static bool is_l2(const struct check *c, uint64_t host, uint64_t bytes)
+static bool in_place(const struct check *c, uint64_t host, uint64_t bytes)
 {
-    uint64_t unit = c->q->cluster_bytes;
+    size_t i = first_range(c, host >> c->q->cluster_bits);
 
-    for (uint64_t at = round_down(host, unit); at < host + bytes; at += unit) {
-        if (check_find_l2(c, at)) {
-            return true;
-        }
-    }
-    return false;
+    return i < c->in_places && c->in_place[i].first <= (host + bytes - 1) >> c->q->cluster_bits;
 }
 
 /* A range in clusters, and whether several of its kind may lie there. */
@@ -138,6 +136,23 @@ static bool shared_range(const struct check *c, uint64_t at, uint64_t bytes)
            shared_clusters(c, at >> c->q->cluster_bits, ((at + bytes - 1) >> c->q->cluster_bits) + 1, 1);
 }
 
+bool check_range_shared(const struct check *c, uint64_t offset, uint64_t bytes)
+{
+    uint64_t first = offset >> c->q->cluster_bits, last = (offset + bytes - 1) >> c->q->cluster_bits;
+
+    for (size_t i = first_range(c, first); i < c->in_places && c->in_place[i].first <= last; i++) {
+        if (c->in_place[i].shared) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool check_l2_shared(const struct check *c, const struct check_l2 *t)
+{
+    return check_found(&c->refs, t->host >> c->q->cluster_bits) > t->active + t->inactive;
+}
+
 /* The refcount structure is not among the ranges: it is written anew where it is in the way. */
 int check_find_overlaps(struct check *c)
 {
@@ -159,14 +174,13 @@ int check_find_overlaps(struct check *c)
         others += e[i].others;
         if (snapshots + others > 0 && e[i].at < e[i + 1].at) {
             uint32_t allowed = others > 0 ? 1 : (uint32_t)snapshots;
-            ranges[c->in_places++] = (struct check_range){e[i].at, e[i + 1].at};
-            c->overlaps = c->overlaps || shared_clusters(c, e[i].at, e[i + 1].at, allowed);
+            bool shared = shared_clusters(c, e[i].at, e[i + 1].at, allowed);
+            ranges[c->in_places++] = (struct check_range){e[i].at, e[i + 1].at, shared};
+            c->overlaps = c->overlaps || shared;
         }
     }
     for (size_t i = 0; i < c->l2_count; i++) {
-        const struct check_l2 *t = &c->l2[i];
-        uint32_t found = check_found(&c->refs, t->host >> q->cluster_bits);
-        c->overlaps = c->overlaps || found > t->active + t->inactive;
+        c->overlaps = c->overlaps || check_l2_shared(c, &c->l2[i]);
     }
     c->reftable_shared =
         shared_range(c, q->h.reftable_offset, (uint64_t)q->h.reftable_clusters << q->cluster_bits);
@@ -242,7 +256,7 @@ static co_fn int fix_compressed(struct l2_fix *f, struct qcow2_l2 *e)
     if (qcow2_has_data_file(c->q) || check_beyond(c, host, bytes)) {
         return zero_entry(c, e);
     }
-    bool leave = in_place(c, host, bytes) || is_l2(c, host, bytes);
+    bool leave = in_place(c, host, bytes);
     for (uint64_t k = host >> c->q->cluster_bits; k <= (host + bytes - 1) >> c->q->cluster_bits; k++) {
         leave = leaves(c, k, f->weight) || leave;
     }
@@ -250,7 +264,7 @@ static co_fn int fix_compressed(struct l2_fix *f, struct qcow2_l2 *e)
         return 0;
     }
     uint64_t in_sector = host % SECTOR_SIZE;
-    int r = copy_away(c, host - in_sector, bytes + in_sector, &to);
+    int r = check_copy_away(c, host - in_sector, bytes + in_sector, &to);
     if (r == 0) {
         e->entry = e->entry - host + to + in_sector;
     }
@@ -265,7 +279,7 @@ static bool can_align(const struct check *c, uint64_t host, uint64_t weight)
 
     return !qcow2_has_data_file(c->q) && cluster > 0 && check_stored(&c->refs, cluster) > 0 &&
            check_found(&c->refs, cluster) <= weight && !check_beyond(c, host, 1) && !in_place(c, host, 1) &&
-           !is_l2(c, host, 1);
+           !check_find_l2(c, round_down(host, c->q->cluster_bytes));
 }
 
 static co_fn int fix_host(struct l2_fix *f, struct qcow2_l2 *e)
@@ -293,15 +307,14 @@ static co_fn int fix_host(struct l2_fix *f, struct qcow2_l2 *e)
         e->entry &= ~(QCOW2_OFFSET_MASK | QCOW2_COPIED);
         return data ? zero_entry(c, e) : 0;
     }
-    if (!in_place(c, host, q->cluster_bytes) && !is_l2(c, host, q->cluster_bytes) &&
-        !leaves(c, host >> q->cluster_bits, f->weight)) {
+    if (!in_place(c, host, q->cluster_bytes) && !leaves(c, host >> q->cluster_bits, f->weight)) {
         return 0;
     }
     if (!data) {
         e->entry &= ~(QCOW2_OFFSET_MASK | QCOW2_COPIED);
         return 0;
     }
-    int r = copy_away(c, host, q->cluster_bytes, &to);
+    int r = check_copy_away(c, host, q->cluster_bytes, &to);
     if (r == 0) {
         e->entry = (e->entry & ~QCOW2_OFFSET_MASK) | to;
     }
@@ -367,7 +380,7 @@ static co_fn int fix_l2_tables(struct check *c)
     for (size_t i = 0; r == 0 && i < c->l2_count; i++) {
         struct check_l2 t = c->l2[i];
         if (qcow2_in_cluster(c->q, t.host) || check_beyond(c, t.host, bytes) || in_place(c, t.host, bytes) ||
-            check_is_hole(c, t.host, bytes)) {
+            check_l2_shared(c, &t) || check_is_hole(c, t.host, bytes)) {
             continue;
         }
         r = fix_l2(c, &t, table);
@@ -420,17 +433,21 @@ static co_fn int fix_l1_entry(struct check *c, uint64_t *entry)
         *entry = 0;
         return 0;
     }
-    bool metadata = in_place(c, host, bytes);
-    if (!metadata && !leaves(c, host >> q->cluster_bits, 1)) {
+    struct check_l2 *t = check_find_l2(c, host);
+    bool own = leaves(c, host >> q->cluster_bits, 1);
+    if (!own && !in_place(c, host, bytes) && !(t && check_l2_shared(c, t))) {
         return 0;
     }
-    if (metadata && !is_l2_table(c, host)) {
-        *entry = 0;
-        return 0;
+    int r = 0;
+    to = t && !own ? t->moved : 0;
+    if (to == 0) { /* else it has been copied for another entry */
+        r = check_copy_away(c, host, bytes, &to);
     }
-    int r = copy_away(c, host, bytes, &to);
     if (r == 0) {
         *entry = to | (*entry & QCOW2_COPIED);
+        if (t && !own) {
+            t->moved = to;
+        }
     }
     return r;
 }
@@ -473,7 +490,7 @@ static co_fn int move_l1(struct check *c)
     struct qcow2 *q = c->q;
     uint64_t bytes = (uint64_t)q->h.l1_entries * 8, host;
     uint8_t field[8];
-    int r = copy_away(c, q->h.l1_offset, bytes, &host);
+    int r = check_copy_away(c, q->h.l1_offset, bytes, &host);
 
     r = r < 0 ? r : node_flush(qcow2_file(c->n));
     put_be64(field, r < 0 ? 0 : host);
@@ -528,12 +545,26 @@ static co_fn int fix_l1_tables(struct check *c)
     return r < 0 ? r : fix_snapshot_l1(c);
 }
 
+/* Its L1 table is not all in the file, or is something else, too. */
+bool check_snapshot_moves(const struct check *c, const struct check_snapshot *s)
+{
+    uint64_t bytes = (uint64_t)s->l1_entries * 8;
+
+    return !s->unusable && bytes > 0 &&
+           (check_beyond(c, s->l1_offset, bytes) || check_range_shared(c, s->l1_offset, bytes));
+}
+
 int check_repair_entries(struct check *c)
 {
     bool table_shared = c->snapshots && shared_range(c, c->q->h.snapshots_offset, c->snapshots_bytes);
+    bool snapshots_shared = false;
     int r = l1_is_misplaced(c) ? move_l1(c) : 0;
 
-    if (r == 0 && (c->snapshots_wrong || table_shared)) {
+    for (uint32_t i = 0; i < c->snapshots; i++) {
+        const struct check_snapshot *s = &c->snapshot[i];
+        snapshots_shared = snapshots_shared || check_snapshot_moves(c, s);
+    }
+    if (r == 0 && (c->snapshots_wrong || table_shared || snapshots_shared)) {
         r = check_repair_snapshots(c);
     }
     if (r == 0 && c->bitmaps_wrong) {
