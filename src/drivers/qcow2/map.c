@@ -186,64 +186,84 @@ static uint64_t unmapped_bytes(const struct qcow2 *q, uint64_t guest, uint64_t b
     return MIN(at, end) - guest;
 }
 
-/* Subclusters from @guest on, within the slice, of the same kind and in a row on the host. */
+/* Subclusters of the same kind that lie in a row, on the host too if they have a place there. */
+struct run {
+    enum qcow2_type type;
+    uint64_t host;  /* of its first cluster */
+    uint64_t bytes; /* from that cluster's beginning */
+};
+
+/* @at: of the cluster, from the run's first one. What is wrong with an entry behind the first is told
+ * when that one is asked for. */
+static bool joins(const struct run *run, enum qcow2_type t, uint64_t host, uint64_t at)
+{
+    bool has_place = run->type == QCOW2_NORMAL || run->type == QCOW2_ZERO_ALLOC;
+
+    if (kind_of(t) != kind_of(run->type) || t == QCOW2_INVALID || (t == QCOW2_IS_COMPRESSED && at > 0) ||
+        (t == QCOW2_ZERO_ALLOC) != (run->type == QCOW2_ZERO_ALLOC)) {
+        return false;
+    }
+    return !has_place || host == run->host + at;
+}
+
+/* Subclusters of @e from @sub on join the run until it has @want bytes; false if one does not. */
+static bool extend(const struct qcow2 *q, struct run *run, struct qcow2_l2 e, uint64_t at, unsigned sub,
+                   uint64_t want)
+{
+    for (; sub < q->subclusters && run->bytes < want; sub++) {
+        if (!joins(run, qcow2_sub_type(q, e, sub), e.entry & QCOW2_OFFSET_MASK, at)) {
+            return false;
+        }
+        run->bytes += UINT64_C(1) << q->sub_bits;
+    }
+    return true;
+}
+
+static co_fn int begin_run(struct node *n, const struct qcow2_entry *slice, uint64_t guest, struct qcow2_l2 e,
+                           struct run *run)
+{
+    struct qcow2 *q = qcow2_of(n);
+    unsigned sub = (unsigned)(qcow2_in_cluster(q, guest) >> q->sub_bits);
+    int r = qcow2_check_l2(n, guest, slice, e);
+
+    if (r < 0) {
+        return r;
+    }
+    *run = (struct run){qcow2_sub_type(q, e, sub), e.entry & QCOW2_OFFSET_MASK, (uint64_t)sub << q->sub_bits};
+    if (run->type == QCOW2_INVALID) {
+        qcow2_damaged(n, true, "Invalid cluster entry found  (L2 offset: %#" PRIx64 ", L2 index: %#x)",
+                      table_for_message(n, guest),
+                      (unsigned)(guest >> q->cluster_bits) & ((1u << q->l2_bits) - 1));
+        return -EIO;
+    }
+    return 0;
+}
+
 static co_fn int map_in_slice(struct node *n, const struct qcow2_entry *slice, uint64_t guest, uint64_t bytes,
                               struct mapping *ret)
 {
     struct qcow2 *q = qcow2_of(n);
     unsigned index = qcow2_slice_index(q, guest);
-    unsigned entries = 1u << q->slice_bits;
     uint64_t in_cluster = qcow2_in_cluster(q, guest);
     uint64_t want = in_cluster + bytes; /* from the cluster's beginning */
-    unsigned sub = (unsigned)(in_cluster >> q->sub_bits);
-    uint64_t sub_bytes = UINT64_C(1) << q->sub_bits;
-    uint64_t have = (uint64_t)sub << q->sub_bits; /* from the cluster's beginning */
-    enum qcow2_type first = QCOW2_INVALID;
-    uint64_t host = 0, base = 0;
-    bool alloc = false;
+    struct qcow2_l2 e = qcow2_l2_get(q, slice, index);
+    struct run run;
+    int r = begin_run(n, slice, guest, e, &run);
 
-    for (unsigned i = index; i < entries && have < want; i++, sub = 0) {
-        struct qcow2_l2 e = qcow2_l2_get(q, slice, i);
-        uint64_t at = (uint64_t)(i - index) << q->cluster_bits;
-        host = e.entry & QCOW2_OFFSET_MASK;
-        if (i > index && (((e.entry & QCOW2_COMPRESSED) || first == QCOW2_IS_COMPRESSED) ||
-                          (first == QCOW2_NORMAL && host != base + at))) {
-            break;
-        }
-        int r = qcow2_check_l2(n, guest + (i > index ? at - in_cluster : 0), slice, e);
-        if (r < 0) {
-            if (i > index) {
-                break; /* told when it is asked for */
-            }
-            return r;
-        }
-        for (; sub < q->subclusters && have < want; sub++, have += sub_bytes) {
-            enum qcow2_type t = qcow2_sub_type(q, e, sub);
-            if (first == QCOW2_INVALID) {
-                first = t;
-                base = host;
-                ret->cookie = e.entry;
-                alloc = t == QCOW2_ZERO_ALLOC;
-            } else if (kind_of(t) != kind_of(first) || (t == QCOW2_ZERO_ALLOC) != alloc ||
-                       (alloc && host != base + at)) {
-                goto done;
-            }
-            if (t == QCOW2_INVALID) {
-                qcow2_damaged(n, true,
-                              "Invalid cluster entry found  (L2 offset: %#" PRIx64 ", L2 index: %#x)",
-                              table_for_message(n, guest),
-                              (unsigned)(guest >> q->cluster_bits) & ((1u << q->l2_bits) - 1));
-                return -EIO;
-            }
-        }
+    if (r < 0) {
+        return r;
     }
-done:
-    ret->kind = kind_of(first);
-    ret->bytes = MIN(have, want) - in_cluster;
-    ret->offset = base + in_cluster;
-    ret->allocated = alloc;
-    ret->compressed = first == QCOW2_IS_COMPRESSED;
-    if (ret->kind == MAP_DATA || alloc) {
+    ret->cookie = e.entry;
+    bool on = extend(q, &run, e, 0, (unsigned)(in_cluster >> q->sub_bits), want);
+    for (unsigned i = index + 1; on && i < 1u << q->slice_bits && run.bytes < want; i++) {
+        on = extend(q, &run, qcow2_l2_get(q, slice, i), (uint64_t)(i - index) << q->cluster_bits, 0, want);
+    }
+    ret->kind = kind_of(run.type);
+    ret->bytes = MIN(run.bytes, want) - in_cluster;
+    ret->offset = run.host + in_cluster;
+    ret->allocated = run.type == QCOW2_ZERO_ALLOC;
+    ret->compressed = run.type == QCOW2_IS_COMPRESSED;
+    if (ret->kind == MAP_DATA || ret->allocated) {
         ret->node = q->data;
     } else if (ret->kind == MAP_BACKING) {
         ret->node = backing_at(n, guest);
