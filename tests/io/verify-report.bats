@@ -97,3 +97,18 @@ lines_at_least() {
     equal "$err" "$theirs"
     equal "$(tail -n 1 <<<"$err")" "blkverify: read offset=65536 bytes=8192 contents mismatch at offset 70000"
 }
+
+@test "what cannot be a report file: an image, a pipe that nobody reads" {
+    expect 1 blkproof io --report raw.img -c 'read 0 512' blkverify:raw.img:test.img
+    equal "$err" "blkproof: can't open device blkverify:raw.img:test.img: the report file 'raw.img' holds something else: expected a new file, or one of reports"
+    cmp raw.img test.img
+    mkfifo pipe
+    expect 1 timeout 20 blkproof io --report pipe -c 'read 0 512' blkverify:raw.img:test.img
+    equal "$err" "blkproof: can't open device blkverify:raw.img:test.img: cannot open the report file 'pipe': it is a pipe that nobody reads"
+    flip_bit test.img 70000 5
+    expect 1 blkproof io --report report.json -c 'read 65536 8192' blkverify:raw.img:test.img
+    expect 1 blkproof io --report report.json -c 'read 65536 8192' blkverify:raw.img:test.img
+    equal "$(wc -l <report.json)" 2 # appended to
+    expect 1 bash -c 'blkproof io --report >(cat >copy) -c "read 65536 8192" blkverify:raw.img:test.img; s=$?; wait $!; exit $s'
+    equal "$(wc -l <copy)" 1 # a pipe that is read
+}

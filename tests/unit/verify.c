@@ -77,7 +77,7 @@ TEST(less_than_8_equal_bytes_do_not_end_a_run)
     assert_int_equal(read_rc(rig->v, 0, 512), 0);
     assert_said(rig, "3 bytes in 2 runs");
     assert_said(rig, "offset 100, 9 bytes");
-    assert_said(rig, "offset 117, 1 bytes");
+    assert_said(rig, "offset 117, 1 byte");
     rig_close(rig);
 }
 
@@ -88,7 +88,7 @@ TEST(large_read_reports_the_first_difference_of_all_pieces)
     fill(rig->test, 2500000, 1, 9);
     assert_int_equal(read_rc(rig->v, 0, 3 * MiB), 0);
     assert_said(rig, "M blkverify: read sector_num=0 nb_sectors=6144 contents mismatch in sector 2929\n");
-    assert_said(rig, "offset 2500000, 1 bytes");
+    assert_said(rig, "offset 2500000, 1 byte");
     assert_int_equal(rig->g.mismatches, 1);
     rig_close(rig);
 }

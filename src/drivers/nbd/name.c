@@ -155,7 +155,9 @@ static int parse_query(char *query, struct uri *u, json_t *options, struct err *
         }
         *value++ = '\0';
         if (decode(pair) < 0 || decode(value) < 0) {
-            return err_set(err, -EINVAL, "NBD URI: a %% is not followed by two hexadecimal digits");
+            return err_set(
+                err, -EINVAL,
+                "NBD URI: a %% is not followed by two hexadecimal digits that stand for a byte other than 0");
         }
         bool known = false;
         if (strcmp(pair, "socket") == 0) {
@@ -204,7 +206,10 @@ static int split_uri(const char *name, char *text, struct uri *u, json_t *option
         return err_set(err, -EINVAL, "NBD URI '%s': expected " URI_FORMS, name);
     }
     if ((u->user && decode(u->user) < 0) || (u->host && decode(u->host) < 0) || (path && decode(path) < 0)) {
-        return err_set(err, -EINVAL, "NBD URI '%s': a %% is not followed by two hexadecimal digits", name);
+        return err_set(
+            err, -EINVAL,
+            "NBD URI '%s': a %% is not followed by two hexadecimal digits that stand for a byte other than 0",
+            name);
     }
     return query ? parse_query(query, u, options, err) : 0;
 }

@@ -6,10 +6,10 @@
  */
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
 #include "base/json.h"
 #include "drivers/verify/internal.h"
-#include <sys/stat.h>
 
 #define RUNS_TOLD  16u /* in lines; */
 #define RUNS_MAX   64u /* in JSON; the rest is counted */
@@ -56,12 +56,48 @@ static const char *past_state(const struct past *p)
 
 /* ---- the report file ---- */
 
+/* Every line that we write begins with a brace. What begins otherwise, a disk image most likely, is not ours
+ * to append to. */
+static bool holds_reports(const char *path, const struct stat *st)
+{
+    if (!S_ISREG(st->st_mode) || st->st_size == 0) {
+        return true;
+    }
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    char first = '{'; /* what may be written and not read is believed */
+    if (fd >= 0) {
+        ssize_t n = pread(fd, &first, 1, 0);
+        (void)n;
+        close(fd);
+    }
+    return first == '{';
+}
+
 int verify_report_open(struct verify *v, const char *path, struct err *err)
 {
-    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0666);
+    /* Not blocking: the open of a pipe that nobody reads would wait. Its writes may. */
+    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666);
+    struct stat st;
+    int r = fd < 0 ? -errno : 0;
 
-    if (fd < 0) {
-        return err_set_errno(err, -errno, "cannot open the report file '%s'", path);
+    if (r == -ENXIO) {
+        return err_set(err, r, "cannot open the report file '%s': it is a pipe that nobody reads", path);
+    }
+    if (r == 0 && (fstat(fd, &st) < 0 || fcntl(fd, F_SETFL, O_APPEND) < 0)) {
+        r = -errno;
+    }
+    if (r < 0) {
+        err_set_errno(err, r, "cannot open the report file '%s'", path);
+    } else if (S_ISBLK(st.st_mode) || !holds_reports(path, &st)) {
+        r = err_set(err, -EINVAL,
+                    "the report file '%s' holds something else: expected a new file, or one of reports",
+                    path);
+    }
+    if (r < 0) {
+        if (fd >= 0) {
+            close(fd);
+        }
+        return r;
     }
     v->report_fd = fd;
     return 0;
@@ -178,8 +214,12 @@ static void tell_history(struct node *n, uint64_t offset, uint64_t bytes)
     char where[64];
 
     snprintf(where, sizeof(where), first == last ? "sector %llu" : "sectors %llu to %llu", first, last);
-    notice(n, NOTICE_DETAIL, "  last of %llu remembered operations on %s, the newest first:", remembered,
-           where);
+    if (remembered == 0) {
+        notice(n, NOTICE_DETAIL, "  nothing has been written or discarded since the device was opened");
+        return;
+    }
+    notice(n, NOTICE_DETAIL, "  last of %llu remembered %s on %s, the newest first:", remembered,
+           remembered == 1 ? "operation" : "operations", where);
     if (each_past(&v->history, offset, bytes, tell_past, n) == 0) {
         notice(n, NOTICE_DETAIL, "    none");
     }
@@ -265,13 +305,13 @@ static void tell_dump(struct node *n, const struct req *r, const uint8_t *test, 
 static void tell_runs(struct node *n, const struct req *r, const struct findings *f)
 {
     notice(n, NOTICE_DETAIL,
-           "  first difference at byte offset %llu, in operation %llu; differing: %llu bytes "
+           "  first difference at byte offset %llu, in operation %llu; differing: %llu %s "
            "in %llu %s",
-           (ull)(r->offset + f->runs[0].at), (ull)r->opno, (ull)f->differing_bytes, (ull)f->run_count,
-           f->run_count == 1 ? "run" : "runs");
+           (ull)(r->offset + f->runs[0].at), (ull)r->opno, (ull)f->differing_bytes,
+           f->differing_bytes == 1 ? "byte" : "bytes", (ull)f->run_count, f->run_count == 1 ? "run" : "runs");
     for (uint64_t i = 0; i < MIN(f->run_count, (uint64_t)RUNS_TOLD); i++) {
-        notice(n, NOTICE_DETAIL, "    offset %llu, %llu bytes", (ull)(r->offset + f->runs[i].at),
-               (ull)f->runs[i].bytes);
+        notice(n, NOTICE_DETAIL, "    offset %llu, %llu %s", (ull)(r->offset + f->runs[i].at),
+               (ull)f->runs[i].bytes, f->runs[i].bytes == 1 ? "byte" : "bytes");
     }
     if (f->run_count > RUNS_TOLD) {
         notice(n, NOTICE_DETAIL, "    and %llu more", (ull)(f->run_count - RUNS_TOLD));

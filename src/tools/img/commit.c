@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* img commit: write an image's data into its backing file. No format of this version has one. */
+/* img commit: write an image's data into its backing file. This version only tells why not. */
 #include "tools/img/img.h"
 
 static co_fn int run(struct img *img)
@@ -13,7 +13,8 @@ static co_fn int run(struct img *img)
     if (img_open(img, img->argv[0], img->a.format, img->a.image_opts, flags | OPEN_WRITE, &n) < 0) {
         return 1;
     }
-    img_error(img, "Image does not have a backing file");
+    img_error(img, node_child(n, "backing") ? "This version cannot write into a backing file"
+                                            : "Image does not have a backing file");
     node_unref(n);
     return 1;
 }
