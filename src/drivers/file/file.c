@@ -22,6 +22,11 @@ struct file {
     struct lfile *f;
     uint64_t real_size;     /* what the host says; the node's is rounded up for O_DIRECT */
     bool no_punch, no_zero; /* the file system said EOPNOTSUPP */
+    /* The last run of data that the host told of: it looks through the whole run each time it is
+     * asked, and the clusters of a format ask one by one. Data that meanwhile became a hole behind our back
+     * is read as the zeroes that it is; what we do to it ourselves forgets the run. */
+    uint64_t data_start, data_end;
+    unsigned data_epoch;
 };
 
 static const char *const locking_values[] = {"auto", "on", "off", NULL};
@@ -177,6 +182,28 @@ static co_fn int file_discard(struct file *s, const struct req *r)
                          &s->no_punch);
 }
 
+static void forget_data(struct file *s)
+{
+    s->data_start = s->data_end = 0;
+    s->data_epoch++; /* an answer on its way is out of date, too */
+}
+
+static co_fn int data_or_hole(struct file *s, uint64_t offset, struct lfile_extent *ret_extent)
+{
+    unsigned epoch = s->data_epoch;
+
+    if (offset >= s->data_start && offset < s->data_end) {
+        *ret_extent = (struct lfile_extent){.bytes = s->data_end - offset, .hole = false};
+        return 0;
+    }
+    int ret = lfile_extent(s->f, offset, ret_extent);
+    if (ret == 0 && !ret_extent->hole && epoch == s->data_epoch) {
+        s->data_start = offset;
+        s->data_end = offset + ret_extent->bytes;
+    }
+    return ret;
+}
+
 static co_fn int file_status(struct node *n, const struct req *r)
 {
     struct file *s = n->state;
@@ -191,7 +218,7 @@ static co_fn int file_status(struct node *n, const struct req *r)
     if (lfile_caps(s->f) & LFILE_BLOCK) {
         return 0;
     }
-    int ret = r->offset < s->real_size ? lfile_extent(s->f, r->offset, &x) : -ENXIO;
+    int ret = r->offset < s->real_size ? data_or_hole(s, r->offset, &x) : -ENXIO;
     if (ret == 0) {
         r->extent->bytes = MIN(x.bytes, r->bytes);
         r->extent->data = !x.hole;
@@ -273,17 +300,24 @@ static int file_io(struct node *n, struct req *r)
     case REQ_WRITE:
         return file_write(s, r);
     case REQ_ZERO:
+        forget_data(s);
         ret = file_zero(s, r);
+        forget_data(s);
         break;
     case REQ_DISCARD:
+        forget_data(s);
         ret = file_discard(s, r);
+        forget_data(s);
         break;
     case REQ_FLUSH:
         return lfile_sync(s->f);
     case REQ_STATUS:
         return file_status(n, r);
     case REQ_TRUNCATE:
-        return file_truncate(n, r);
+        forget_data(s);
+        ret = file_truncate(n, r);
+        forget_data(s);
+        return ret;
     case REQ_CACHE:
     case REQ_OP_COUNT:
     default:
