@@ -238,6 +238,10 @@ struct driver {
      * out. */
     const struct option *amend_options;
     co_fn int (*amend)(struct node *n, json_t *options, struct err *err);
+    /* FORMAT: another name of the backing file in the image (NULL or "": none); the open one stays. */
+    co_fn int (*change_backing)(struct node *n, const char *name, const char *format);
+    /* FORMAT: drop all data, so that the backing file shows everywhere. */
+    co_fn int (*make_empty)(struct node *n);
 };
 
 struct gate {

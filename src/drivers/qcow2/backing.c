@@ -65,6 +65,61 @@ int qcow2_open_backing(struct node *n, struct err *err)
     return 0;
 }
 
+/* ---- another one ---- */
+
+static int replace(char **place, const char *text)
+{
+    char *copy = text && *text ? strdup(text) : NULL;
+
+    if (text && *text && !copy) {
+        return -ENOMEM;
+    }
+    *place = copy;
+    return 0;
+}
+
+int qcow2_change_backing(struct node *n, const char *name, const char *format)
+{
+    struct qcow2 *q = qcow2_of(n);
+    char *old_name = q->backing_name, *old_format = q->backing_format;
+    char *new_name = NULL, *new_format = NULL;
+
+    if (name &&
+        (strlen(name) > QCOW2_BACKING_NAME_MAX || ((q->h.autoclear & QCOW2_DATA_FILE_RAW) && *name))) {
+        return -EINVAL;
+    }
+    int r = replace(&new_name, name);
+    r = r < 0 ? r : replace(&new_format, name && *name ? format : NULL);
+    if (r < 0) {
+        free(new_name);
+        return r;
+    }
+    co_mutex_lock(&q->lock);
+    q->backing_name = new_name;
+    q->backing_format = new_format;
+    r = qcow2_settle(n); /* what was written for its sake */
+    r = r < 0 ? r : qcow2_write_header(n);
+    if (r < 0) {
+        q->backing_name = old_name;
+        q->backing_format = old_format;
+        old_name = new_name;
+        old_format = new_format;
+    }
+    co_mutex_unlock(&q->lock);
+    free(old_name);
+    free(old_format);
+    return r;
+}
+
+int qcow2_make_empty(struct node *n)
+{
+    struct qcow2 *q = qcow2_of(n);
+    int r = qcow2_begin_change(n);
+
+    r = r < 0 ? r : qcow2_drop_range(n, 0, round_up(n->size, q->cluster_bytes));
+    return qcow2_end_change(n, r);
+}
+
 /* ---- the data file ---- */
 
 /* Its name is relative to the working directory, not to the image: so QEMU has it. */

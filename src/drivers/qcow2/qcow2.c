@@ -326,4 +326,6 @@ const struct driver driver_qcow2 = {
     .measure_bitmaps = qcow2_measure_bitmaps,
     .amend_options = qcow2_amend_options,
     .amend = qcow2_amend,
+    .change_backing = qcow2_change_backing,
+    .make_empty = qcow2_make_empty,
 };

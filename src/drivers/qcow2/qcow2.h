@@ -543,6 +543,10 @@ co_fn int qcow2_truncate(struct node *n, uint64_t size, unsigned flags, struct e
 /* Map (and allocate) everything in [offset, offset + bytes). */
 co_fn int qcow2_preallocate(struct node *n, uint64_t offset, uint64_t bytes, unsigned flags);
 co_fn int qcow2_open_backing(struct node *n, struct err *err);
+/* The name and format in the header; NULL or "": none. -ENOSPC if they do not fit. */
+co_fn int qcow2_change_backing(struct node *n, const char *name, const char *format);
+/* Everything reads as the backing file does. */
+co_fn int qcow2_make_empty(struct node *n);
 co_fn int qcow2_open_data_file(struct node *n, struct err *err);
 /* The plain path a name inside an image stands for, relative to the image's folder. */
 int qcow2_resolve_name(const struct node *n, const char *name, const char *what, char **ret_path,

@@ -1,30 +1,173 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* img rebase: give an image another backing file. No format of this version has one. */
+/*
+ * img rebase: give an image another backing file. Safe: what the old and the new one hold differently
+ * where the image has nothing of its own is written into it first. Unsafe (-u): only the name changes.
+ */
+#include "block/driver.h"
+#include "block/name.h"
 #include "tools/img/img.h"
+
+#define PIECE_BYTES (1 * MiB)
+
+struct rebase {
+    struct img *img;
+    struct node *top, *old, *new; /* backing files; NULL: none */
+    struct img_progress progress;
+};
 
 static int prepare(struct img *img)
 {
-    if (img->a.backing == NULL && !img->a.unsafe) {
+    const struct img_args *a = &img->a;
+
+    if (a->backing == NULL && !a->unsafe) {
         return img_usage_error(img, "Must specify backing file (-b) or use unsafe mode (-u)");
+    }
+    if (a->format2 && driver_find(a->format2) == NULL) {
+        img_error(img, "Invalid format name: '%s'", a->format2);
+        return 1;
     }
     return -1;
 }
 
+/* As the image will name it. */
+static co_fn int open_new(struct rebase *b, unsigned flags)
+{
+    struct img *img = b->img;
+    AUTO_FREE char *path = NULL;
+    struct graph trusting = {.trust_image_names = true}; /* the user gave the name, not an image */
+    struct err err = {0};
+
+    if (*img->a.backing == '\0') {
+        return 0;
+    }
+    int r = name_inside_image(&trusting, node_filename(b->top), img->a.backing, "backing file", &path, &err);
+    r = r < 0 ? r : node_open_name(&img->graph, path, img->a.format2, flags, &b->new, &err);
+    if (r < 0) {
+        img_error(img, "Could not open new backing file '%s': %s", img->a.backing, err.text);
+    }
+    return r;
+}
+
+/* ---- keeping the content ---- */
+
+/* Past its end, and where there is none, are zeroes. */
+static co_fn int read_from(struct node *n, uint64_t at, char *buf, uint64_t bytes)
+{
+    uint64_t have = n && at < node_size(n) ? MIN(bytes, node_size(n) - at) : 0;
+
+    memset(buf + have, 0, bytes - have);
+    return have ? node_read(n, at, buf, have) : 0;
+}
+
+/* Sectors of the same kind from @at on: *ret_differ. */
+static uint64_t run_of(const char *x, const char *y, uint64_t at, uint64_t bytes, bool *ret_differ)
+{
+    uint64_t end = at;
+
+    for (; end < bytes; end += MIN((uint64_t)SECTOR_SIZE, bytes - end)) {
+        bool differ = memcmp(x + end, y + end, MIN((uint64_t)SECTOR_SIZE, bytes - end)) != 0;
+        if (end == at) {
+            *ret_differ = differ;
+        } else if (differ != *ret_differ) {
+            break;
+        }
+    }
+    return end - at;
+}
+
+static co_fn int keep_piece(struct rebase *b, uint64_t at, uint64_t bytes, char *was, char *will)
+{
+    int r = read_from(b->old, at, was, bytes);
+
+    r = r < 0 ? r : read_from(b->new, at, will, bytes);
+    for (uint64_t done = 0, part; r == 0 && done < bytes; done += part) {
+        bool differ = false;
+        part = run_of(was, will, done, bytes, &differ);
+        if (differ && buffer_is_zero(was + done, part)) {
+            r = node_zero(b->top, at + done, part, 0);
+        } else if (differ) {
+            r = node_write(b->top, at + done, was + done, part, 0);
+        }
+    }
+    return r;
+}
+
+static co_fn int keep_all(struct rebase *b)
+{
+    uint64_t size = node_size(b->top);
+    char *was = buf_get(PIECE_BYTES), *will = buf_get(PIECE_BYTES);
+    int r = was && will ? 0 : -ENOMEM;
+
+    for (uint64_t at = 0; r == 0 && at < size;) {
+        struct extent x;
+        r = node_status(b->top, at, MIN(size - at, PIECE_BYTES), &x);
+        if (r == 0 && !(x.allocated && x.depth == 0)) {
+            r = keep_piece(b, at, x.bytes, was, will);
+        }
+        at += r == 0 ? x.bytes : 0;
+        img_progress_add(&b->progress, r == 0 ? x.bytes : 0);
+    }
+    buf_put(was, PIECE_BYTES);
+    buf_put(will, PIECE_BYTES);
+    return r < 0 ? r : node_flush(b->top); /* before the old one is forgotten */
+}
+
+static co_fn int make_safe(struct rebase *b, unsigned flags)
+{
+    struct img *img = b->img;
+    int r = open_new(b, flags);
+
+    if (r < 0) {
+        return r;
+    }
+    b->old = node_child(b->top, "backing");
+    img_progress_start(&b->progress, img->a.progress && !img->a.quiet, node_size(b->top), 1);
+    r = keep_all(b);
+    img_progress_end(&b->progress, r == 0);
+    if (r < 0) {
+        img_error(img, "error while keeping the content of '%s': %s", img->argv[0], err_name(r));
+    }
+    return r;
+}
+
+/* ---- the name ---- */
+
+static co_fn int change_name(const struct rebase *b)
+{
+    const struct img *img = b->img;
+    const char *name = img->a.backing ? img->a.backing : "";
+    const struct driver *d = b->top->drv;
+
+    if (*name && !img->a.format2) {
+        img_error(img, "Could not change the backing file to '%s': backing format must be specified", name);
+        return -EINVAL;
+    }
+    int r = d->change_backing ? d->change_backing(b->top, name, img->a.format2) : -ENOTSUP;
+    if (r < 0) {
+        img_error(img, "Could not change the backing file to '%s': %s", name,
+                  r == -ENOSPC ? "No space left in the file header" : err_name(r));
+    }
+    return r;
+}
+
 static co_fn int run(struct img *img)
 {
-    unsigned flags = 0;
-    struct node *n = NULL;
+    struct rebase b = {.img = img};
+    unsigned flags = 0, src_flags = 0;
 
-    if (img->a.cache && img_cache_flags(img, img->a.cache, "cache option", &flags) < 0) {
+    if ((img->a.cache && img_cache_flags(img, img->a.cache, "cache option", &flags) < 0) ||
+        (img->a.src_cache && img_cache_flags(img, img->a.src_cache, "source cache option", &src_flags) < 0)) {
         return 1;
     }
-    if (img_open(img, img->argv[0], img->a.format, img->a.image_opts, flags | OPEN_WRITE, &n) < 0) {
-        return 1;
+    flags |= OPEN_WRITE | (img->a.unsafe ? OPEN_NO_BACKING : 0);
+    int r = img_open(img, img->argv[0], img->a.format, img->a.image_opts, flags, &b.top);
+    if (r == 0 && !img->a.unsafe && b.top->drv->change_backing) {
+        r = make_safe(&b, src_flags);
     }
-    img_error(img, "Could not change the backing file to '%s': %s", img->a.backing ? img->a.backing : "",
-              err_name(-EOPNOTSUPP));
-    node_unref(n);
-    return 1;
+    r = r < 0 ? r : change_name(&b);
+    node_unref(b.new);
+    node_unref(b.top);
+    return r < 0 ? 1 : 0;
 }
 
 static const struct img_arg args[] = {
