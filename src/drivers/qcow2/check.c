@@ -212,6 +212,8 @@ static co_fn int compare(struct check *c)
 {
     struct check_result before = c->result;
     bool rebuild = c->rebuild;
+
+    check_refs_cap(&c->refs, c->q->ref_max);
     int r = check_compare(c, 0);
 
     if (r < 0 || !c->fix) {

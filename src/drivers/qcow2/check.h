@@ -85,7 +85,8 @@ struct check_refs {
     uint64_t last_key; /* chunk number + 1 of the one used last */
     struct check_chunk *last;
 };
-#define CHECK_SLAB 1024u
+#define CHECK_SLAB     1024u
+#define CHECK_REFS_MAX ((uint64_t)UINT32_MAX - 1)
 
 struct check_chunk *check_refs_find(const struct check_refs *r, uint64_t chunk);
 /* -ENOMEM also beyond QCOW2_CHECK_MEMORY. */
@@ -94,6 +95,8 @@ int check_refs_get(struct check_refs *r, uint64_t chunk, struct check_chunk **re
 int check_refs_sorted(const struct check_refs *r, uint64_t **ret_chunks);
 /* Forget what was found, not what is stored. */
 void check_refs_clear_found(struct check_refs *r);
+/* No count found is larger than @max from now on. */
+void check_refs_cap(struct check_refs *r, uint64_t max);
 void check_refs_free(struct check_refs *r);
 
 static inline int check_refs_fast(struct check_refs *r, uint64_t cluster, struct check_chunk **ret)
@@ -112,6 +115,7 @@ uint32_t check_found(const struct check_refs *r, uint64_t cluster);
 struct check_l2 { /* an L2 table and how many L1 entries name it */
     uint64_t host;
     uint64_t active, inactive;
+    bool shared;    /* its cluster is something else, too: it must not be changed in place */
     uint64_t moved; /* host offset of its copy (repair); 0: none */
 };
 
@@ -188,8 +192,6 @@ co_fn int check_write(struct check *c, uint64_t offset, const void *buf, uint64_
 int check_count_range(struct check *c, uint64_t offset, uint64_t bytes, uint64_t weight, uint64_t entry_at);
 /* NULL: no L1 table names an L2 table there. */
 struct check_l2 *check_find_l2(const struct check *c, uint64_t host);
-/* Its cluster is something else, too: it must not be changed in place. */
-bool check_l2_shared(const struct check *c, const struct check_l2 *t);
 /* Count everything. */
 co_fn int check_count(struct check *c);
 static inline bool check_beyond(const struct check *c, uint64_t offset, uint64_t bytes)

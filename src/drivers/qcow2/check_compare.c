@@ -309,7 +309,7 @@ static co_fn int flags_of_l2(struct check *c, const struct check_l2 *t, bool rep
         check_tell(c, P_TABLE_READ_L2, 1, host);
         return r;
     }
-    repair = repair && !qcow2_in_cluster(q, host) && !check_l2_shared(c, t);
+    repair = repair && !qcow2_in_cluster(q, host) && !t->shared;
     unsigned wrong = flags_of_table(c, host, c->buf, repair);
     if (wrong && repair) {
         r = check_write(c, host, c->buf, q->cluster_bytes);
@@ -348,7 +348,7 @@ int check_copied(struct check *c)
     const struct qcow2 *q = c->q;
     bool repair = may_repair_flags(c);
     bool repair_l1 = repair && !check_range_shared(c, q->h.l1_offset, MAX(q->h.l1_entries, 1u) * UINT64_C(8));
-    uint64_t in_file = q->h.l1_offset < c->file_bytes ? (c->file_bytes - q->h.l1_offset) / 8 : 0;
+    uint64_t in_file = q->h.l1_offset < c->file_bytes ? div_up(c->file_bytes - q->h.l1_offset, 8) : 0;
     uint64_t entries = MIN((uint64_t)q->h.l1_entries, in_file);
     AUTO_FREE uint8_t *l1 = malloc(entries * 8 + 1);
     int r = l1 ? check_read(c, q->h.l1_offset, l1, entries * 8) : -ENOMEM;

@@ -28,7 +28,7 @@ static void note_over(struct check *c, uint64_t cluster, uint64_t excess)
 
 static int count_cluster(struct check *c, uint64_t cluster, uint64_t weight, uint64_t entry_at)
 {
-    uint64_t max = MIN(c->q->ref_max, (uint64_t)UINT32_MAX - 1);
+    uint64_t max = MIN(c->q->ref_max, CHECK_REFS_MAX);
     struct check_chunk *k;
     int r = check_refs_fast(&c->refs, cluster, &k);
 
@@ -36,14 +36,15 @@ static int count_cluster(struct check *c, uint64_t cluster, uint64_t weight, uin
         return r;
     }
     uint32_t *refs = &k->refs[cluster % CHUNK];
-    uint64_t room = max - *refs;
-    if (UNLIKELY(weight > room)) {
-        check_tell(c, P_OVERFLOW, weight - room, entry_at, cluster << c->q->cluster_bits);
+    uint64_t sum = *refs + weight; /* each is below 2^32 times a few */
+    if (UNLIKELY(sum > max)) {
+        uint64_t excess = sum - MAX(max, (uint64_t)*refs);
+        check_tell(c, P_OVERFLOW, excess, entry_at, cluster << c->q->cluster_bits);
         c->structural++;
-        note_over(c, cluster, weight - room);
-        weight = room;
+        note_over(c, cluster, excess);
     }
-    *refs += (uint32_t)weight;
+    *refs =
+        (uint32_t)MIN(sum, CHECK_REFS_MAX); /* what a refcount can hold is seen to before they are compared */
     if (UNLIKELY(cluster >= c->clusters)) {
         c->clusters = cluster + 1;
     }
@@ -328,7 +329,7 @@ static co_fn int count_l1_entries(struct check *c, uint64_t from, uint64_t to, b
 {
     int r = 0;
 
-    to = MIN(to, round_down(c->file_bytes, 8));
+    to = MIN(to, round_up(c->file_bytes, 8));
     for (uint64_t at = from; r == 0 && at < to; at += PIECE) {
         uint64_t bytes = MIN(PIECE, to - at);
         if (check_is_hole(c, at, bytes)) {
@@ -481,7 +482,7 @@ static co_fn int count_blocks(struct check *c)
 {
     const struct qcow2 *q = c->q;
     uint64_t bytes = (uint64_t)q->h.reftable_clusters << q->cluster_bits;
-    uint64_t end = MIN(q->h.reftable_offset + bytes, round_down(c->file_bytes, 8));
+    uint64_t end = MIN(q->h.reftable_offset + bytes, round_up(c->file_bytes, 8));
     int r = 0;
 
     for (uint64_t at = q->h.reftable_offset; r == 0 && at < end; at += PIECE) {

@@ -243,7 +243,7 @@ static const char *judge_bitmap(const struct check *c, const uint8_t *entry, con
 
 static co_fn int count_bitmap_clusters(struct check *c, const struct bitmap *b)
 {
-    uint64_t end = MIN(b->table_offset + b->entries * 8, round_down(c->file_bytes, 8));
+    uint64_t end = MIN(b->table_offset + b->entries * 8, round_up(c->file_bytes, 8));
     int r = 0;
 
     for (uint64_t at = b->table_offset; r == 0 && at < end; at += 64 * KiB) {

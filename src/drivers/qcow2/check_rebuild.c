@@ -208,6 +208,7 @@ static co_fn int rebuild(struct check *c, struct plan *p)
     c->quiet = c->no_refs = true;
     r = r < 0 ? r : check_count(c);
     c->quiet = c->no_refs = false;
+    check_refs_cap(&c->refs, c->q->ref_max);
     r = r < 0 ? r : plan_used(c, p);
     r = r < 0 ? r : plan_self(c, p);
     r = r < 0 ? r : count_self(c, p);

@@ -127,6 +127,16 @@ void check_refs_clear_found(struct check_refs *r)
     }
 }
 
+void check_refs_cap(struct check_refs *r, uint64_t max)
+{
+    for (uint32_t i = 0; max < UINT32_MAX && i < r->used; i++) {
+        struct check_chunk *k = chunk_at(r, i);
+        for (unsigned j = 0; j < CHUNK; j++) {
+            k->refs[j] = MIN(k->refs[j], (uint32_t)max);
+        }
+    }
+}
+
 void check_refs_free(struct check_refs *r)
 {
     for (uint32_t i = 0; i < r->slabs; i++) {

@@ -148,11 +148,6 @@ bool check_range_shared(const struct check *c, uint64_t offset, uint64_t bytes)
     return false;
 }
 
-bool check_l2_shared(const struct check *c, const struct check_l2 *t)
-{
-    return check_found(&c->refs, t->host >> c->q->cluster_bits) > t->active + t->inactive;
-}
-
 /* The refcount structure is not among the ranges: it is written anew where it is in the way. */
 int check_find_overlaps(struct check *c)
 {
@@ -180,7 +175,9 @@ int check_find_overlaps(struct check *c)
         }
     }
     for (size_t i = 0; i < c->l2_count; i++) {
-        c->overlaps = c->overlaps || check_l2_shared(c, &c->l2[i]);
+        struct check_l2 *t = &c->l2[i];
+        t->shared = check_found(&c->refs, t->host >> q->cluster_bits) > t->active + t->inactive;
+        c->overlaps = c->overlaps || t->shared;
     }
     c->reftable_shared =
         shared_range(c, q->h.reftable_offset, (uint64_t)q->h.reftable_clusters << q->cluster_bits);
@@ -380,7 +377,7 @@ static co_fn int fix_l2_tables(struct check *c)
     for (size_t i = 0; r == 0 && i < c->l2_count; i++) {
         struct check_l2 t = c->l2[i];
         if (qcow2_in_cluster(c->q, t.host) || check_beyond(c, t.host, bytes) || in_place(c, t.host, bytes) ||
-            check_l2_shared(c, &t) || check_is_hole(c, t.host, bytes)) {
+            t.shared || check_is_hole(c, t.host, bytes)) {
             continue;
         }
         r = fix_l2(c, &t, table);
@@ -435,7 +432,7 @@ static co_fn int fix_l1_entry(struct check *c, uint64_t *entry)
     }
     struct check_l2 *t = check_find_l2(c, host);
     bool own = leaves(c, host >> q->cluster_bits, 1);
-    if (!own && !in_place(c, host, bytes) && !(t && check_l2_shared(c, t))) {
+    if (!own && !in_place(c, host, bytes) && !(t && t->shared)) {
         return 0;
     }
     int r = 0;
@@ -458,7 +455,7 @@ static co_fn int fix_l1_entries(struct check *c, uint64_t from, uint64_t to)
     uint8_t *buf = buf_get(PIECE);
     int r = buf ? 0 : -ENOMEM;
 
-    to = MIN(to, round_down(c->file_bytes, 8));
+    to = MIN(to, round_up(c->file_bytes, 8));
     for (uint64_t at = from; r == 0 && at < to; at += PIECE) {
         uint64_t bytes = MIN(PIECE, to - at);
         bool changed = false;

@@ -30,7 +30,7 @@ static uint64_t offset_mask(const struct qcow2 *q)
 void qcow2_compressed_range(const struct qcow2 *q, uint64_t entry, uint64_t *ret_host, uint64_t *ret_bytes)
 {
     uint64_t sectors = (entry & (QCOW2_COMPRESSED - 1)) >> length_shift(q);
-    uint64_t host = entry & offset_mask(q);
+    uint64_t host = entry & ((UINT64_C(1) << length_shift(q)) - 1);
 
     *ret_host = host;
     *ret_bytes = (sectors + 1) * SECTOR_SIZE - host % SECTOR_SIZE;

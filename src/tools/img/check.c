@@ -148,7 +148,6 @@ static co_fn int check_node(struct img *img, struct node *n, struct check_result
         printf("The following inconsistencies were found and repaired:\n\n    %" PRIu64
                " leaked clusters\n    %" PRIu64 " corruptions\n\nDouble checking the fixed image now...\n",
                leaks, corruptions);
-
     }
     l.told = 0;
     r = ops->check(n, 0, tell, &l, ret);
