@@ -30,13 +30,43 @@ static bool too_deep(const char *text)
     return false;
 }
 
-int json_parse_object(const char *text, json_t **ret_object, struct err *err)
+/* QEMU's dialect to JSON: strings may stand in single quotes, and \' is a quote in any string.
+ * Never more than twice as long. */
+static void to_json(const char *p, char *out)
+{
+    char quote = 0; /* of the string we are in */
+
+    for (; *p; p++) {
+        if (quote && *p == '\\' && p[1] == '\'') {
+            *out++ = *++p;
+        } else if (quote && *p == '\\' && p[1]) {
+            *out++ = *p++;
+            *out++ = *p;
+        } else if (quote == '\'' && *p == '"') {
+            *out++ = '\\';
+            *out++ = '"';
+        } else if (*p == quote || (!quote && (*p == '"' || *p == '\''))) {
+            quote = quote ? 0 : *p;
+            *out++ = '"';
+        } else {
+            *out++ = *p;
+        }
+    }
+    *out = '\0';
+}
+
+int json_parse_object(const char *given, json_t **ret_object, struct err *err)
 {
     json_error_t e;
 
-    if (strlen(text) > JSON_TEXT_MAX) {
+    if (strlen(given) > JSON_TEXT_MAX) {
         return err_set(err, -EINVAL, "JSON text is longer than %u bytes", (unsigned)JSON_TEXT_MAX);
     }
+    AUTO_FREE char *text = malloc(2 * strlen(given) + 1);
+    if (!text) {
+        return err_set(err, -ENOMEM, "no memory for options");
+    }
+    to_json(given, text);
     if (too_deep(text)) {
         return err_set(err, -EINVAL, "JSON text is nested more than %d deep", JSON_DEPTH_MAX);
     }

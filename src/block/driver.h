@@ -304,6 +304,23 @@ static inline struct node *node_below(const struct node *n)
  * names). @name: of the driver's child table. */
 co_fn int node_add_child(struct node *n, const char *name, json_t *options, struct err *err);
 
+/* The same for the backing file: what the user gave for it (options without a file name: its driver, its
+ * node name) wins over @options, which are changed. */
+co_fn int node_add_backing(struct node *n, json_t *options, struct err *err);
+
+/* True if the user said which backing file to use (perhaps: none): the one in the image does not count. */
+static inline bool node_backing_given(const struct node *n)
+{
+    json_t *given = json_object_get(n->options, "backing");
+
+    for (unsigned i = 0; i < n->nchildren; i++) {
+        if (n->children[i].def->role == CHILD_BACKING) {
+            return true;
+        }
+    }
+    return given != NULL && json_is_null(given);
+}
+
 /* access.c: the io of every format. */
 co_fn int access_io(struct node *n, struct req *r);
 

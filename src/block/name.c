@@ -24,6 +24,36 @@ static size_t protocol_length(const char *name)
     return name[n] == ':' ? n : 0;
 }
 
+/* Members of @from that @to does not have; objects are looked into. */
+static int join_missing(json_t *to, json_t *from, struct err *err)
+{
+    const char *key;
+    json_t *value;
+
+    json_object_foreach(from, key, value)
+    {
+        json_t *there = json_object_get(to, key);
+        int r = 0;
+        if (!there) {
+            r = json_object_set(to, key, value) < 0 ? err_set(err, -ENOMEM, "no memory for options") : 0;
+        } else if (json_is_object(there) && json_is_object(value)) {
+            r = join_missing(there, value, err);
+        }
+        if (r < 0) {
+            return r;
+        }
+    }
+    return 0;
+}
+
+int name_join_json(const char *name, json_t *options, struct err *err)
+{
+    AUTO_JSON json_t *parsed = NULL;
+    int r = name_to_options(name, &parsed, err);
+
+    return r < 0 ? r : join_missing(options, parsed, err);
+}
+
 int name_to_options(const char *name, json_t **ret_options, struct err *err)
 {
     if (!*name) {

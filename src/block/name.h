@@ -13,6 +13,9 @@ const struct driver *name_driver(const char *name);
  * is {"driver":"file","filename":NAME}. -EINVAL for an unknown protocol ("Unknown protocol 'x'"). */
 int name_to_options(const char *name, json_t **ret_options, struct err *err);
 
+/* A json:{...} name beside @options (nested): they get what they do not say themselves. */
+int name_join_json(const char *name, json_t *options, struct err *err);
+
 /* The path that an image means by @name, which stands inside it and is therefore hostile: only plain
  * paths are followed (-EPERM and a sentence for a protocol or json: name, unless the graph trusts image
  * names); relative ones are relative to the folder of @image, the image's own file name. @what: "backing

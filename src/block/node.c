@@ -187,6 +187,16 @@ static co_fn int open_child(struct node *n, const struct child_def *def, json_t 
     return r;
 }
 
+/* Options for a backing file that the image itself names: which file it is, the driver adds. */
+static bool only_adds(const struct child_def *def, const json_t *value)
+{
+    const char *driver = json_string_value(json_object_get(value, "driver"));
+    const struct driver *d = driver ? driver_find(driver) : NULL;
+
+    return def->role == CHILD_BACKING && json_is_object(value) && !json_object_get(value, "filename") &&
+           !json_object_get(value, "file") && (!driver || (d && d->kind == DRIVER_FORMAT));
+}
+
 static co_fn int open_children(struct node *n, json_t *options, struct err *err)
 {
     for (const struct child_def *def = n->drv->children; def && def->name; def++) {
@@ -196,6 +206,9 @@ static co_fn int open_children(struct node *n, json_t *options, struct err *err)
             if (def->required) {
                 return err_set(err, -EINVAL, "A block device must be specified for \"%s\"", def->name);
             }
+            continue;
+        }
+        if (only_adds(def, value)) {
             continue;
         }
         int r = open_child(n, def, value, err);
@@ -238,6 +251,16 @@ int node_add_child(struct node *n, const char *name, json_t *options, struct err
     co_group_start(&group, &task, open_late, &late);
     co_group_wait(&group);
     return task.result;
+}
+
+int node_add_backing(struct node *n, json_t *options, struct err *err)
+{
+    json_t *given = json_object_get(n->options, "backing");
+
+    if (given && json_object_update(options, given) < 0) {
+        return err_set(err, -ENOMEM, "no memory for options");
+    }
+    return node_add_child(n, "backing", options, err);
 }
 
 static int refuse_leftovers(const struct node *n, json_t *options, struct err *err)
@@ -398,8 +421,12 @@ static co_fn int open_probed(struct graph *g, struct node *file, json_t *options
         return err_set_errno(err, r, "Could not read image for determining its format");
     }
     json_object_set_new(options, "file", json_string(file->name));
-    AUTO_JSON json_t *given = json_pack("{s:s, s:O}", "driver", d->name, "file", file->options);
+    AUTO_JSON json_t *given = json_copy(options);
     struct node *n = NULL;
+    if (given) {
+        json_object_set_new(given, "driver", json_string(d->name));
+        json_object_set(given, "file", file->options);
+    }
     r = given ? open_driver(g, d, given, options, flags, depth, &n, err)
               : err_set(err, -ENOMEM, "no memory for a node");
     if (r < 0) {
@@ -522,19 +549,17 @@ int node_open_name(struct graph *g, const char *name, const char *format, unsign
 {
     AUTO_JSON json_t *options = NULL;
 
-    if (strncmp(name, "json:", 5) == 0 && !format) {
-        int r = name_to_options(name, &options, err);
-        if (r < 0) {
-            return r;
-        }
-    } else {
-        options = json_pack("{s:s}", "filename", name);
-        if (!options) {
-            return err_set(err, -EINVAL, "the file name '%s' is not UTF-8", name);
-        }
-        if (format) {
-            json_object_set_new(options, "driver", json_string(format));
-        }
+    bool is_json = strncmp(name, "json:", 5) == 0;
+    options = is_json ? json_object() : json_pack("{s:s}", "filename", name);
+    if (!options) {
+        return err_set(err, -EINVAL, "the file name '%s' is not UTF-8", name);
+    }
+    if (format) { /* wins over what a json: name says */
+        json_object_set_new(options, "driver", json_string(format));
+    }
+    int r = is_json ? name_join_json(name, options, err) : 0;
+    if (r < 0) {
+        return r;
     }
     return open_any(g, options, flags, 0, ret_node, err);
 }

@@ -8,13 +8,14 @@
 #include "block/driver.h"
 
 struct raw {
-    uint64_t offset, size;
+    uint64_t offset, size;             /* options; size 0: all that follows */
+    uint64_t shown_offset, shown_size; /* the last ones that fitted */
 };
 
 static const struct option raw_options[] = {
-    {"offset", OPT_SIZE, offsetof(struct raw, offset),
+    {"offset", OPT_SIZE, offsetof(struct raw, offset), .runtime = true,
      .help = "bytes of the file to leave out at its beginning"},
-    {"size", OPT_SIZE, offsetof(struct raw, size),
+    {"size", OPT_SIZE, offsetof(struct raw, size), .runtime = true,
      .help = "bytes to show; without it all that follow the offset"},
     {0},
 };
@@ -33,6 +34,8 @@ static int raw_open(struct node *n, struct err *err)
                        (unsigned long long)raw->offset, (unsigned long long)raw->size, file->filename,
                        (unsigned long long)file->size);
     }
+    raw->shown_offset = raw->offset;
+    raw->shown_size = raw->size;
     n->size = raw->size ? raw->size : file->size - raw->offset;
     n->limits = file->limits;
     n->limits.serialise = false;
@@ -40,6 +43,19 @@ static int raw_open(struct node *n, struct err *err)
         n->limits.align = n->limits.zero_align = n->limits.discard_align = 1; /* the file's gate widens */
     }
     return 0;
+}
+
+static int raw_set(struct node *n, const char *option, struct err *err)
+{
+    struct raw *raw = n->state;
+    int r = raw_open(n, err);
+
+    (void)option;
+    if (r < 0) {
+        raw->offset = raw->shown_offset;
+        raw->size = raw->shown_size;
+    }
+    return r;
 }
 
 static int raw_map(struct node *n, uint64_t offset, uint64_t bytes, struct mapping *ret)
@@ -124,6 +140,7 @@ const struct driver driver_raw = {
     .children = (const struct child_def[]){{"file", CHILD_FILE, .required = true}, {0}},
     .state_size = sizeof(struct raw),
     .open = raw_open,
+    .set = raw_set,
     .io = raw_io,
     .format = &raw_format,
     .probe = raw_probe,

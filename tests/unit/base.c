@@ -186,6 +186,21 @@ static void deep_json_is_refused(void **state)
     assert_int_equal(json_parse_object("{\"a\":\"[[[[\"}", &j, &err), 0);
 }
 
+static void json_strings_may_stand_in_single_quotes(void **state)
+{
+    struct err err = {0};
+    AUTO_JSON json_t *j = NULL;
+
+    assert_int_equal(
+        json_parse_object("{'a': 'say \"x\"', \"b\": \"it\\'s\", 'c\\'': [1, '\\\\']}", &j, &err), 0);
+    assert_string_equal(json_string_value(json_object_get(j, "a")), "say \"x\"");
+    assert_string_equal(json_string_value(json_object_get(j, "b")), "it's");
+    assert_string_equal(json_string_value(json_array_get(json_object_get(j, "c'"), 1)), "\\");
+    json_decref(TAKE_PTR(j));
+    assert_int_equal(json_parse_object("{'a': 'b\"}", &j, &err), -EINVAL);
+    assert_int_equal(json_parse_object("{'a': 'b\\", &j, &err), -EINVAL);
+}
+
 static void scatter_lists_slice_and_copy(void **state)
 {
     char a[3], b[4], c[5], flat[12];
@@ -265,6 +280,7 @@ int main(void)
         cmocka_unit_test(wrong_options_say_what_was_expected),
         cmocka_unit_test(dotted_names_nest_and_number),
         cmocka_unit_test(deep_json_is_refused),
+        cmocka_unit_test(json_strings_may_stand_in_single_quotes),
         cmocka_unit_test(scatter_lists_slice_and_copy),
         cmocka_unit_test(zeroes_are_seen_at_every_length),
         cmocka_unit_test(byte_order_is_explicit),

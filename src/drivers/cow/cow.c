@@ -73,13 +73,13 @@ static co_fn int open_backing(struct node *n, struct err *err)
     struct cow *c = n->state;
 
     c->backing = node_child(n, "backing");
-    if (!c->backing && !(n->flags & OPEN_NO_BACKING) && !json_object_get(n->options, "backing")) {
+    if (!c->backing && !(n->flags & OPEN_NO_BACKING) && !node_backing_given(n)) {
         AUTO_FREE char *path = NULL;
         int r =
             name_inside_image(n->graph, node_filename(c->file), c->backing_path, "backing file", &path, err);
         AUTO_JSON json_t *options = r < 0 ? NULL : json_pack("{s:s, s:s}", "driver", "raw", "filename", path);
         if (r == 0) {
-            r = options ? node_add_child(n, "backing", options, err)
+            r = options ? node_add_backing(n, options, err)
                         : err_set(err, -EINVAL, "the name of the backing file is not UTF-8");
         }
         if (r < 0) {

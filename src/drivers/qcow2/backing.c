@@ -17,12 +17,6 @@ int qcow2_resolve_name(const struct node *n, const char *name, const char *what,
 
 /* ---- the backing file ---- */
 
-/* Did the user say what the backing file is (perhaps: none)? */
-static bool backing_is_given(const struct node *n)
-{
-    return json_object_get(n->options, "backing") != NULL;
-}
-
 static json_t *backing_options(const struct node *n, const char *path)
 {
     const struct qcow2 *q = n->state;
@@ -39,7 +33,7 @@ int qcow2_open_backing(struct node *n, struct err *err)
     struct qcow2 *q = qcow2_of(n);
     AUTO_FREE char *path = NULL;
 
-    if (!q->backing_name || (n->flags & OPEN_NO_BACKING) || backing_is_given(n)) {
+    if (!q->backing_name || (n->flags & OPEN_NO_BACKING) || node_backing_given(n)) {
         q->backing = node_child(n, "backing");
         return 0;
     }
@@ -47,7 +41,8 @@ int qcow2_open_backing(struct node *n, struct err *err)
     if (r < 0) {
         return err_prefix(err, "Could not open backing file: ");
     }
-    if (!q->backing_format && !n->graph->trust_image_names) {
+    json_t *given = json_object_get(n->options, "backing");
+    if (!q->backing_format && !json_object_get(given, "driver") && !n->graph->trust_image_names) {
         return err_set(err, -EPERM,
                        "Could not open backing file: the image does not tell the format of its backing file "
                        "'%s', and guessing is dangerous: name it, or use --trust-image-names",
@@ -57,7 +52,7 @@ int qcow2_open_backing(struct node *n, struct err *err)
     if (!options) {
         return err_set(err, -EINVAL, "Could not open backing file: its name or format is not UTF-8");
     }
-    r = node_add_child(n, "backing", options, err);
+    r = node_add_backing(n, options, err);
     if (r < 0) {
         return err_prefix(err, "Could not open backing file: ");
     }

@@ -43,6 +43,28 @@ static const struct option qcow2_options[] = {
 
 /* ---- opening ---- */
 
+/* Zero is a size, too, so that "given" is what counts. */
+static int check_cache_sizes(const struct node *n, struct err *err)
+{
+    const struct qcow2 *q = n->state;
+    bool l2 = json_object_get(n->options, "l2-cache-size");
+    bool refcount = json_object_get(n->options, "refcount-cache-size");
+
+    if (!json_object_get(n->options, "cache-size")) {
+        return 0;
+    }
+    if (l2 && refcount) {
+        return err_set(err, -EINVAL,
+                       "cache-size, l2-cache-size and refcount-cache-size may not be set at the same time");
+    }
+    if (l2 && q->l2_cache_bytes > q->cache_bytes) {
+        return err_set(err, -EINVAL, "l2-cache-size may not exceed cache-size");
+    }
+    return refcount && q->refcount_cache_bytes > q->cache_bytes
+               ? err_set(err, -EINVAL, "refcount-cache-size may not exceed cache-size")
+               : 0;
+}
+
 static int make_caches(struct node *n, struct err *err)
 {
     struct qcow2 *q = qcow2_of(n);
@@ -55,9 +77,6 @@ static int make_caches(struct node *n, struct err *err)
     }
     q->slice_bits = (unsigned)__builtin_ctzll(entry / q->l2_entry_bytes_each);
     uint64_t refs = q->refcount_cache_bytes ? q->refcount_cache_bytes : 4 * q->cluster_bytes;
-    if (q->cache_bytes && q->cache_bytes < q->l2_cache_bytes + q->refcount_cache_bytes) {
-        return err_set(err, -EINVAL, "l2-cache-size and refcount-cache-size may not exceed cache-size");
-    }
     uint64_t l2 = q->l2_cache_bytes ? q->l2_cache_bytes
                   : q->cache_bytes  ? q->cache_bytes - MIN(refs, q->cache_bytes)
                                     : L2_CACHE_DEFAULT;
@@ -147,9 +166,10 @@ static co_fn int qcow2_open(struct node *n, struct err *err)
     list_init(&q->writes);
     list_init(&q->free_writes);
     co_mutex_init(&q->lock);
-    if ((r = qcow2_read_header(n, err)) < 0 || (r = make_caches(n, err)) < 0 ||
-        (r = load_tables(n, err)) < 0 || (r = qcow2_open_data_file(n, err)) < 0 ||
-        (r = qcow2_open_backing(n, err)) < 0 || (r = clear_unknown(n, err)) < 0) {
+    if ((r = qcow2_read_header(n, err)) < 0 || (r = check_cache_sizes(n, err)) < 0 ||
+        (r = make_caches(n, err)) < 0 || (r = load_tables(n, err)) < 0 ||
+        (r = qcow2_open_data_file(n, err)) < 0 || (r = qcow2_open_backing(n, err)) < 0 ||
+        (r = clear_unknown(n, err)) < 0) {
         return r;
     }
     n->size = q->h.size;

@@ -134,8 +134,12 @@ static co_fn int create(struct img *img, struct creation *c, struct err *err)
         return err_set(err, -EFBIG, "The image size is too large for file format '%s'", format_of(img));
     }
     r = make(img, c, err);
-    return r == -EFBIG ? err_set(err, r, "The image size is too large for file format '%s'", format_of(img))
-                       : r;
+    if (r == -EFBIG) {
+        bool clusters = c->format && option_find(c->format->create_options, "cluster_size");
+        err_set(err, r, "The image size is too large for file format '%s'%s", format_of(img),
+                clusters ? " (try using a larger cluster size)" : "");
+    }
+    return r;
 }
 
 static co_fn int run(struct img *img)

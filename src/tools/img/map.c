@@ -20,12 +20,9 @@ static void print_json_entry(struct map *m, const struct entry *n)
 
     printf("%s{ \"start\": %" PRIu64 ", \"length\": %" PRIu64
            ", \"depth\": %u, \"present\": %s, \"zero\": %s, "
-           "\"data\": %s",
+           "\"data\": %s, \"compressed\": %s",
            m->first ? "" : ",\n", n->start, n->e.bytes, n->e.depth, words[n->e.allocated], words[n->e.zero],
-           words[n->e.data]);
-    if (!m->img->t->standin || n->e.compressed) {
-        printf(", \"compressed\": %s", words[n->e.compressed]);
-    }
+           words[n->e.data], words[n->e.compressed]);
     if (n->e.has_offset) {
         printf(", \"offset\": %" PRIu64, n->e.offset);
     }
@@ -61,6 +58,24 @@ static bool continues(const struct extent *a, const struct extent *b)
     return !a->has_offset || (a->file == b->file && a->offset + a->bytes == b->offset);
 }
 
+/* "present" is told by the file of the chain that decides the content, wherever in the chain that is. */
+static co_fn int look_at_depth(struct node *n, uint64_t at, struct extent *e)
+{
+    for (unsigned i = 0; i < e->depth && n != NULL; i++) {
+        n = node_child(n, "backing");
+    }
+    if (e->depth == 0 || n == NULL) {
+        return 0;
+    }
+    struct extent below;
+    int r = node_status(n, at, e->bytes, &below);
+    if (r == 0) {
+        e->allocated = below.allocated;
+        e->bytes = MIN(e->bytes, below.bytes);
+    }
+    return r;
+}
+
 static co_fn int map_node(struct map *m, struct node *node)
 {
     const struct img_args *a = &m->img->a;
@@ -74,6 +89,9 @@ static co_fn int map_node(struct map *m, struct node *node)
     for (uint64_t at = start; at < end && m->status == 0;) {
         struct entry next = {.start = at};
         int r = node_status(node, at, end - at, &next.e);
+        if (r == 0) {
+            r = look_at_depth(node, at, &next.e);
+        }
         if (r < 0) {
             img_error(m->img, "Failed to read image metadata: %s", err_name(r));
             return r;

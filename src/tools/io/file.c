@@ -43,8 +43,6 @@ static int build_options(const struct io_open *how, json_t **ret_options, struct
 
     if (text != NULL) {
         r = options_of_text(text, &options, err);
-    } else if (is_json && how->format == NULL) {
-        r = name_to_options(how->name, &options, err);
     } else {
         options = json_object();
     }
@@ -55,7 +53,9 @@ static int build_options(const struct io_open *how, json_t **ret_options, struct
         json_object_set_new(options, "driver", json_string(how->format)) < 0) {
         return err_set(err, -EINVAL, "Unknown driver '%s'", how->format); /* not UTF-8 */
     }
-    if (!how->image_opts && how->name != NULL && !(is_json && how->format == NULL && text == NULL)) {
+    if (is_json) {
+        r = name_join_json(how->name, options, err);
+    } else if (!how->image_opts && how->name != NULL) {
         r = add_name(options, how->name, err);
     }
     if (r == 0) {

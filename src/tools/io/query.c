@@ -59,13 +59,20 @@ static void print_fact(const char *key, const json_t *value, int indent)
     }
 }
 
-/* A number that is no fact of the format's own but has a line of its own. */
-static uint64_t take_number(json_t *facts, const char *key)
+static uint64_t number(const json_t *facts, const char *key)
 {
     json_int_t v = json_integer_value(json_object_get(facts, key));
 
-    json_object_del(facts, key);
     return v > 0 ? (uint64_t)v : 0;
+}
+
+/* Formats and files have a cluster size, if only of 0; other protocols have none to tell. */
+static bool has_clusters(const struct node *n)
+{
+    while (n->drv->kind == DRIVER_FILTER || (n->drv->kind == DRIVER_FORMAT && n->drv->format->transparent)) {
+        n = node_below(n);
+    }
+    return n->drv->kind == DRIVER_FORMAT || strcmp(n->drv->name, "file") == 0;
 }
 
 IO_COMMAND(io_cmd_info)
@@ -73,14 +80,20 @@ IO_COMMAND(io_cmd_info)
     const struct driver *d = io->node->drv;
     char cluster[SIZE_TEXT_MAX], vmstate[SIZE_TEXT_MAX];
 
-    printf("format name: %s\n", d->name);
+    /* as it was asked for: a driver may have more names than one */
+    const char *asked = json_string_value(json_object_get(io->node->options, "driver"));
+    const char *name = asked != NULL ? asked : d->name;
+    printf("format name: %s\n", name);
     if (d->kind != DRIVER_FORMAT && d->prefixes != NULL) {
-        printf("format name: %s\n", d->name); /* once as a driver, once as a protocol */
+        printf("format name: %s\n", name); /* once as a driver, once as a protocol */
     }
-    AUTO_JSON json_t *given = d->info != NULL ? d->info(io->node) : NULL;
-    AUTO_JSON json_t *facts = given != NULL ? json_deep_copy(given) : NULL;
-    printf("cluster size: %s\n", size_text(take_number(facts, "cluster-size"), cluster));
-    printf("vm state offset: %s\n", size_text(take_number(facts, "vm-state-offset"), vmstate));
+    if (!has_clusters(io->node)) {
+        return -ENOTSUP;
+    }
+    AUTO_JSON json_t *facts = d->info != NULL ? d->info(io->node) : NULL;
+    AUTO_JSON json_t *general = d->image_info != NULL ? d->image_info(io->node) : NULL;
+    printf("cluster size: %s\n", size_text(number(general, "cluster-size"), cluster));
+    printf("vm state offset: %s\n", size_text(number(general, "vm-state-offset"), vmstate));
     if (d->kind == DRIVER_FORMAT && facts != NULL && json_object_size(facts) > 0) {
         puts("Format specific information:");
         print_members(facts, 1);

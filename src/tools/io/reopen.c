@@ -45,6 +45,7 @@ static int generic_option(struct changes *ch, const char *key, const json_t *val
         {"cache.direct", OPEN_DIRECT, false},
         {"cache.no-flush", OPEN_NO_FLUSH, false},
         {"cache.writeback", OPEN_WRITETHROUGH, true},
+        {"auto-read-only", 0, false}, /* nothing here falls back by itself */
     };
     bool on;
 
@@ -55,7 +56,7 @@ static int generic_option(struct changes *ch, const char *key, const json_t *val
         if (i == 0 && ch->has_access) {
             return err_set(err, -EINVAL, "Cannot set both -r/-w and 'read-only'");
         }
-        if (i > 0 && ch->has_cache) {
+        if (strncmp(key, "cache.", 6) == 0 && ch->has_cache) {
             return err_set(err, -EINVAL, "Cannot set both -c and the cache options");
         }
         if (parse_bool(value, &on) < 0) {
@@ -67,11 +68,41 @@ static int generic_option(struct changes *ch, const char *key, const json_t *val
     return 1;
 }
 
+/* The node that "file.offset" belongs to; @key becomes "offset". */
+static struct node *owner_of(struct node *n, const char **key)
+{
+    const char *dot;
+
+    while ((dot = strchr(*key, '.')) != NULL) {
+        AUTO_FREE char *name = strndup(*key, (size_t)(dot - *key));
+        struct node *child = name != NULL ? node_child(n, name) : NULL;
+        if (child == NULL) {
+            break;
+        }
+        n = child;
+        *key = dot + 1;
+    }
+    return n;
+}
+
+static bool is_unchanged(const struct node *n, const char *key, json_t *value)
+{
+    if (strcmp(key, "driver") == 0 || strcmp(key, "node-name") == 0) {
+        const char *now = *key == 'd' ? node_driver_name(n) : node_name(n);
+        return strcmp(json_string_value(value) ?: "", now) == 0;
+    }
+    return false;
+}
+
 /* An option of the driver, where that can be changed. @apply: change it, else only look. */
 static co_fn int driver_option(struct node *n, const char *key, json_t *value, bool apply, struct err *err)
 {
+    n = owner_of(n, &key);
     const struct option *o = n->drv->options != NULL ? option_find(n->drv->options, key) : NULL;
 
+    if (is_unchanged(n, key, value)) {
+        return 0;
+    }
     if (o == NULL || !o->runtime) {
         return err_set(err, -EINVAL, "Cannot change the option '%s'", key);
     }
