@@ -212,6 +212,7 @@ static json_t *dump_field(const struct field *f, const void *bytes)
     case FIELD_ENUM:
         return dump_enum(f, v);
     case FIELD_MAGIC:
+    case FIELD_CODE:
     case FIELD_CHECKSUM:
         snprintf(text, sizeof(text), "0x%" PRIx64, v);
         return json_string(text);

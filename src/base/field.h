@@ -16,6 +16,7 @@
 enum field_kind {
     FIELD_NUMBER,
     FIELD_MAGIC,    /* must be .min */
+    FIELD_CODE,     /* a number that names something: shown in hex */
     FIELD_OFFSET,   /* a place in the file, in bytes */
     FIELD_LENGTH,   /* a length in bytes */
     FIELD_COUNT,    /* a number of things */

@@ -135,6 +135,7 @@ enum open_flags {
     OPEN_PROTOCOL = 1 << 7,     /* never probe a format: the raw bytes of the named thing */
     OPEN_CHECK = 1 << 8,        /* open for check and repair: tolerate damage */
     OPEN_RESIZE = 1 << 9,
+    OPEN_NO_IO = 1 << 10, /* only metadata is looked at: data files are not opened */
 };
 
 /* Build a node and its children from options: a JSON object whose members are the driver's

@@ -184,6 +184,10 @@ struct bitmap_ops {
     co_fn int (*store)(struct node *n, struct err *err);
 };
 
+/* One structure of an image: where it lies, what it is, its number where it is one of many (else
+ * UINT64_MAX), and its fields (the callee's to decref). */
+typedef void dump_out(void *opaque, uint64_t offset, const char *what, uint64_t index, json_t *fields);
+
 struct driver {
     const char *name;
     enum driver_kind kind;
@@ -222,6 +226,8 @@ struct driver {
                          uint64_t *ret_full, struct err *err);
     /* Apply a run-time option that changed in the state. */
     co_fn int (*set)(struct node *n, const char *option, struct err *err);
+    /* FORMAT: every structure in the file, one call of @out each. */
+    co_fn int (*dump)(struct node *n, dump_out *out, void *opaque, struct err *err);
     /* Driver-specific facts for info, as QEMU's format-specific data; NULL if none. */
     co_fn json_t *(*info)(struct node *n);
     /* What QEMU's ImageInfo has beside them: cluster-size, backing-filename,

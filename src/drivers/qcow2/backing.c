@@ -142,6 +142,10 @@ int qcow2_open_data_file(struct node *n, struct err *err)
                                "'data-file' can only be set for images with an external data file")
                      : 0;
     }
+    if (!given && (n->flags & OPEN_NO_IO)) {
+        q->data = NULL;
+        return 0;
+    }
     if (!given) {
         if (!q->data_name) {
             return err_set(err, -EINVAL, "'data-file' is required for this image");

@@ -12,7 +12,7 @@ static co_fn int flush_nodes(struct node *n)
     uint64_t covered = q->changes;
     int r = node_flush(qcow2_file(n));
 
-    if (r == 0 && q->data != qcow2_file(n)) {
+    if (r == 0 && q->data && q->data != qcow2_file(n)) {
         r = node_flush(q->data);
     }
     if (r == 0) {

@@ -283,6 +283,9 @@ static co_fn int qcow2_io(struct node *n, struct req *r)
     struct qcow2 *q = qcow2_of(n);
     bool writes = r->op != REQ_READ && r->op != REQ_FLUSH && r->op != REQ_STATUS && r->op != REQ_CACHE;
 
+    if (UNLIKELY(!q->data && r->op != REQ_FLUSH)) {
+        return -EIO; /* opened to look at metadata only */
+    }
     if (UNLIKELY(q->h.crypt_method && moves_data(r->op))) {
         return -ENOKEY; /* we do not encrypt; see the manual */
     }
@@ -337,6 +340,7 @@ const struct driver driver_qcow2 = {
     .create_options = qcow2_create_options,
     .create_state_size = sizeof(struct qcow2_create),
     .create = qcow2_create,
+    .dump = qcow2_dump,
     .info = qcow2_info,
     .image_info = qcow2_image_info,
     .snapshot = &qcow2_snapshot_ops,

@@ -22,7 +22,7 @@
  *   resize.c      size changes and preallocation
  *   backing.c     files named inside the image
  *   check*.c      damage found and repaired (check.h)
- *   create.c, info.c, qcow2.c
+ *   create.c, info.c, dump.c, qcow2.c
  *
  * Order on disk (crash safety): data before the mapping that names it; refcounts up before use, down
  * after; a table before the pointer to it. It is kept like this: refcount blocks in the cache only
@@ -551,6 +551,7 @@ co_fn int qcow2_open_data_file(struct node *n, struct err *err);
 /* The plain path a name inside an image stands for, relative to the image's folder. */
 int qcow2_resolve_name(const struct node *n, const char *name, const char *what, char **ret_path,
                        struct err *err);
+co_fn int qcow2_dump(struct node *n, dump_out *out, void *opaque, struct err *err);
 co_fn json_t *qcow2_info(struct node *n);
 co_fn json_t *qcow2_image_info(struct node *n);
 /* What a new image is to be like; filled from the options. */

@@ -61,7 +61,7 @@ const struct layout qcow2_header_layout = {"qcow2 header", header_fields, QCOW2_
                                            sizeof(struct qcow2_header)};
 
 static const struct field extension_fields[] = {
-    {"type", FIELD_NUMBER, 0, 4, .what = "of the extension; 0 ends the list"},
+    {"type", FIELD_CODE, 0, 4, .what = "of the extension; 0 ends the list"},
     {"length", FIELD_LENGTH, 4, 4, .what = "of its data, which is padded to 8 bytes"},
     {0},
 };

@@ -234,7 +234,7 @@ static void print_facts(const json_t *facts, unsigned depth, const char *path)
 /* Facts of the image and, if asked, of each backing file in turn. */
 static co_fn int collect(struct img *img, json_t *list)
 {
-    unsigned flags = img->a.backing_chain ? 0 : OPEN_NO_BACKING;
+    unsigned flags = OPEN_NO_IO | (img->a.backing_chain ? 0 : OPEN_NO_BACKING);
     struct node *top = NULL;
     int r = img_open(img, img->argv[0], img->a.format, img->a.image_opts, flags, &top);
 
