@@ -57,6 +57,23 @@ static void found(struct compare *c, enum finding what, uint64_t at, int error, 
 
 /* ---- taking a piece ---- */
 
+static bool same_status(const struct extent *a, const struct extent *b)
+{
+    return a->zero == b->zero && a->data == b->data && a->allocated == b->allocated;
+}
+
+/* Neighbours of the same kind are one: clusters that lie out of order come one by one, and a request for
+ * each costs more than its data. */
+static co_fn void join_neighbours(struct side *s, uint64_t end)
+{
+    struct extent next;
+
+    while (s->known_end < end && node_status(s->node, s->known_end, s->size - s->known_end, &next) == 0 &&
+           same_status(&s->extent, &next)) {
+        s->known_end += next.bytes;
+    }
+}
+
 /* Make what is known of a side cover @offset. Past its end a side is zero. */
 static co_fn int learn(struct compare *c, struct side *s, uint64_t offset)
 {
@@ -75,12 +92,8 @@ static co_fn int learn(struct compare *c, struct side *s, uint64_t offset)
     }
     assert(s->extent.bytes > 0);
     s->known_end = offset + s->extent.bytes;
+    join_neighbours(s, MIN(round_down(offset, PIECE_BYTES) + PIECE_BYTES, s->size));
     return 0;
-}
-
-static bool same_status(const struct extent *a, const struct extent *b)
-{
-    return a->zero == b->zero && a->data == b->data && a->allocated == b->allocated;
 }
 
 static co_fn bool take_locked(struct compare *c, struct piece *ret)
