@@ -82,6 +82,7 @@ static bool in_place(const struct check *c, uint64_t host, uint64_t bytes)
 struct edge {
     uint64_t at;
     int snapshots, others;
+    int uncounted; /* ranges that are not all in the file: nothing was counted for them */
 };
 
 static int compare_edges(const void *a, const void *b)
@@ -93,12 +94,14 @@ static int compare_edges(const void *a, const void *b)
 
 static size_t add_range(const struct check *c, struct edge *e, uint64_t at, uint64_t bytes, bool snapshot)
 {
-    if (bytes == 0 || check_beyond(c, at, bytes)) {
+    if (bytes == 0 || at >= c->file_bytes) {
         return 0;
     }
-    uint64_t last = (at + bytes - 1) >> c->q->cluster_bits;
-    e[0] = (struct edge){at >> c->q->cluster_bits, snapshot, !snapshot};
-    e[1] = (struct edge){last + 1, -snapshot, -!snapshot};
+    int uncounted = check_beyond(c, at, bytes), several = snapshot && !uncounted,
+        one = !snapshot && !uncounted;
+    uint64_t last = (at + MIN(bytes, c->file_bytes - at) - 1) >> c->q->cluster_bits;
+    e[0] = (struct edge){at >> c->q->cluster_bits, several, one, uncounted};
+    e[1] = (struct edge){last + 1, -several, -one, -uncounted};
     return 2;
 }
 
@@ -154,7 +157,7 @@ int check_find_overlaps(struct check *c)
     const struct qcow2 *q = c->q;
     AUTO_FREE struct edge *e = calloc(2 * ((size_t)c->snapshots + 5), sizeof(*e));
     struct check_range *ranges = calloc(2 * ((size_t)c->snapshots + 5), sizeof(*ranges));
-    int snapshots = 0, others = 0;
+    int snapshots = 0, others = 0, uncounted = 0;
 
     free(c->in_place);
     c->in_place = ranges;
@@ -167,7 +170,8 @@ int check_find_overlaps(struct check *c)
     for (size_t i = 0; i + 1 < n; i++) {
         snapshots += e[i].snapshots;
         others += e[i].others;
-        if (snapshots + others > 0 && e[i].at < e[i + 1].at) {
+        uncounted += e[i].uncounted;
+        if (snapshots + others + uncounted > 0 && e[i].at < e[i + 1].at) {
             uint32_t allowed = others > 0 ? 1 : (uint32_t)snapshots;
             bool shared = shared_clusters(c, e[i].at, e[i + 1].at, allowed);
             ranges[c->in_places++] = (struct check_range){e[i].at, e[i + 1].at, shared};
@@ -512,13 +516,15 @@ static co_fn int fix_snapshot_l1(struct check *c)
 
     for (uint32_t i = 0; r == 0 && i < c->snapshots; i++) {
         const struct check_snapshot *s = &c->snapshot[i];
-        bool seen = s->unusable;
+        uint64_t bytes = (uint64_t)s->l1_entries * 8;
+        /* one that is something else, too, and could not be moved, stays as it is */
+        bool seen = s->unusable || bytes == 0 || check_range_shared(c, s->l1_offset, bytes);
         for (uint32_t j = 0; j < i && !seen; j++) { /* tables are rarely shared, and few when they are */
             seen = !c->snapshot[j].unusable && c->snapshot[j].l1_offset == s->l1_offset &&
                    c->snapshot[j].l1_entries >= s->l1_entries;
         }
         if (!seen) {
-            r = fix_l1_entries(c, s->l1_offset, s->l1_offset + (uint64_t)s->l1_entries * 8);
+            r = fix_l1_entries(c, s->l1_offset, s->l1_offset + bytes);
         }
     }
     return r;
