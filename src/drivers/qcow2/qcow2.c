@@ -17,7 +17,7 @@ static const char *const overlap_values[] = {"none", "constant", "cached", "all"
 
 static const struct option qcow2_options[] = {
     {"lazy-refcounts", OPT_ENUM, AT(lazy_refcounts), .def = "default", .values = switch_values,
-     .help = "postpone refcount updates (default: as the image says)"},
+     .runtime = true, .help = "postpone refcount updates (default: as the image says)"},
     {"pass-discard-request", OPT_ENUM, AT(discard_request), .def = "default", .values = switch_values,
      .help = "give space of discarded clusters back to the host (default: if discards are passed on)"},
     {"pass-discard-snapshot", OPT_ENUM, AT(discard_snapshot), .def = "default", .values = switch_values,
@@ -157,6 +157,35 @@ static void set_limits(struct node *n)
     n->limits.preferred = (uint32_t)q->cluster_bytes;
 }
 
+/* The dirty bit, on which lazy refcounts rest, is one of version 3. */
+static int check_lazy(const struct qcow2 *q, struct err *err)
+{
+    return qcow2_lazy(q) && q->h.version < 3
+               ? err_set(err, -EINVAL,
+                         "Lazy refcounts require a qcow2 image with at least qemu 1.1 compatibility level")
+               : 0;
+}
+
+/* lazy-refcounts of an open image. Switched off: the refcounts go down, and stay true from now on. */
+static co_fn int qcow2_set(struct node *n, const char *option, struct err *err)
+{
+    struct qcow2 *q = qcow2_of(n);
+    int r = check_lazy(q, err);
+
+    (void)option;
+    if (r < 0) {
+        q->lazy_refcounts = QCOW2_OFF;
+        return r;
+    }
+    if (qcow2_lazy(q) || !q->dirty) {
+        return 0;
+    }
+    co_mutex_lock(&q->lock);
+    r = qcow2_mark_clean(n);
+    co_mutex_unlock(&q->lock);
+    return r < 0 ? err_set_errno(err, r, "Could not write the refcounts") : 0;
+}
+
 static co_fn int qcow2_open(struct node *n, struct err *err)
 {
     struct qcow2 *q = qcow2_of(n);
@@ -166,10 +195,10 @@ static co_fn int qcow2_open(struct node *n, struct err *err)
     list_init(&q->writes);
     list_init(&q->free_writes);
     co_mutex_init(&q->lock);
-    if ((r = qcow2_read_header(n, err)) < 0 || (r = check_cache_sizes(n, err)) < 0 ||
-        (r = make_caches(n, err)) < 0 || (r = load_tables(n, err)) < 0 ||
-        (r = qcow2_open_data_file(n, err)) < 0 || (r = qcow2_open_backing(n, err)) < 0 ||
-        (r = clear_unknown(n, err)) < 0) {
+    if ((r = qcow2_read_header(n, err)) < 0 || (r = check_lazy(q, err)) < 0 ||
+        (r = check_cache_sizes(n, err)) < 0 || (r = make_caches(n, err)) < 0 ||
+        (r = load_tables(n, err)) < 0 || (r = qcow2_open_data_file(n, err)) < 0 ||
+        (r = qcow2_open_backing(n, err)) < 0 || (r = clear_unknown(n, err)) < 0) {
         return r;
     }
     n->size = q->h.size;
@@ -334,6 +363,7 @@ const struct driver driver_qcow2 = {
     .state_size = sizeof(struct qcow2),
     .open = qcow2_open,
     .close = qcow2_close,
+    .set = qcow2_set,
     .io = qcow2_io,
     .format = &qcow2_format,
     .probe = qcow2_probe,
