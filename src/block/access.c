@@ -465,7 +465,7 @@ int access_io(struct node *n, struct req *r)
     case REQ_STATUS:
         return access_status(n, r);
     case REQ_TRUNCATE:
-        return f->truncate ? f->truncate(n, r->offset, r->flags, NULL) : -ENOTSUP;
+        return f->truncate ? f->truncate(n, r->offset, r->flags, r->why) : -ENOTSUP;
     case REQ_CACHE:
     case REQ_OP_COUNT:
         break;

@@ -78,6 +78,7 @@ struct req {
     const struct iovec *iov; /* READ, WRITE: adds up to @bytes; at most IOV_LIST_MAX elements */
     int niov;
     struct extent *extent; /* STATUS */
+    struct err *why;       /* TRUNCATE: a format's sentence, if it has one; may be NULL */
     uint64_t opno;         /* operation number; 0: the gate gives one */
     /* What the caller gave at this gate, before it was aligned and split; set by the gate. */
     uint64_t asked_offset, asked_bytes;

@@ -561,8 +561,16 @@ int node_status(struct node *n, uint64_t offset, uint64_t bytes, struct extent *
 
 int node_truncate(struct node *n, uint64_t size, unsigned flags, struct err *err)
 {
-    struct req r = {.op = REQ_TRUNCATE, .offset = size, .flags = flags};
+    struct err why = {0};
+    struct req r = {.op = REQ_TRUNCATE, .offset = size, .flags = flags, .why = &why};
     int ret = node_io(n, &r);
+
+    if (ret < 0 && why.code == ret && why.text[0]) {
+        if (err) {
+            *err = why;
+        }
+        return ret;
+    }
 
     if (ret == -ENOTSUP && (flags & REQ_PREALLOC_METADATA)) {
         return err_set(err, ret, "Unsupported preallocation mode: metadata");

@@ -514,29 +514,45 @@ static co_fn int amend_locked(struct node *n, const struct wanted *w, struct err
     if (r == 0 && w->lazy && q->h.version >= 3) {
         r = set_lazy(n, w->a.lazy_refcounts, err);
     }
-    if (r == 0 && w->compat == TO_V2 && q->h.version >= 3) {
-        r = may_downgrade(n, err);
-        r = r < 0 ? r : downgrade(n, err);
-    }
     return r;
+}
+
+static co_fn int downgrade_locked(struct node *n, const struct wanted *w, struct err *err)
+{
+    int r = may_downgrade(n, err);
+
+    (void)w;
+    return r < 0 ? r : downgrade(n, err);
+}
+
+/* One step, with nobody else changing the image meanwhile. */
+static co_fn int change(struct node *n, const struct wanted *w,
+                        int (*step)(struct node *n, const struct wanted *w, struct err *err), struct err *err)
+{
+    int r = qcow2_begin_change(n);
+
+    if (r < 0) {
+        err_set_errno(err, r, "Could not write the image's metadata");
+    } else {
+        r = step(n, w, err);
+    }
+    int end = qcow2_end_change(n, r);
+    return r < 0 ? r : end < 0 ? err_set_errno(err, end, "Could not write the image's metadata") : 0;
 }
 
 static co_fn int amend(struct node *n, const struct wanted *w, struct err *err)
 {
-    if (w->size) { /* a version 3 image with snapshots can change its size, version 2 cannot */
-        int r = qcow2_truncate(n, w->a.size, 0, err);
-        if (r < 0) {
-            return r;
-        }
+    int r = change(n, w, amend_locked, err);
+
+    /* A version 3 image with snapshots can change its size, version 2 cannot; and version 2 wants that
+     * the snapshots have the disk's size. */
+    if (r == 0 && w->size) {
+        r = qcow2_truncate(n, w->a.size, 0, err);
     }
-    int r = qcow2_begin_change(n);
-    if (r < 0) {
-        err_set_errno(err, r, "Could not write the image's metadata");
-    } else {
-        r = amend_locked(n, w, err);
+    if (r == 0 && w->compat == TO_V2 && qcow2_of(n)->h.version >= 3) {
+        r = change(n, w, downgrade_locked, err);
     }
-    int end = qcow2_end_change(n, r);
-    return r < 0 ? r : end < 0 ? err_set_errno(err, end, "Could not write the image's metadata") : 0;
+    return r;
 }
 
 int qcow2_amend(struct node *n, json_t *options, struct err *err)

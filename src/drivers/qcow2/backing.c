@@ -156,7 +156,7 @@ int qcow2_open_data_file(struct node *n, struct err *err)
             : !options ? err_set(err, -EINVAL, "its name is not UTF-8")
                        : node_add_child(n, "data-file", options, err);
         if (r < 0) {
-            return err_prefix(err, "Could not open data file: ");
+            return r;
         }
         given = node_child(n, "data-file");
     }
