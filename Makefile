@@ -30,6 +30,7 @@ bench: ## we and the peers in one run: ratios, goals, a plot in bench/results
 	@scripts/install-deps all
 	@$(MAKE) --no-print-directory all
 	@bench/run $(SCENARIOS)
+	@[ -n "$(SCENARIOS)" ] || bench/img
 
 sanitize: ## unit, sim and io tests with ASan, UBSan and the leak check
 	@scripts/install-deps all

@@ -85,6 +85,10 @@ class Image:
         self.data_file = self.v3 and i % 5 == 2
         self.data_raw = self.data_file and r.random() < 0.5
         self.backing = None if self.data_raw else r.choice([None, "raw", "qcow2"])
+        # Compressed clusters share a host cluster, each with a reference, and a snapshot doubles them: what a
+        # narrow width cannot count, QEMU and we refuse. Such an image has the one or the other.
+        self.compresses = not self.data_file and (self.width > 8 or r.random() < 0.5)
+        self.can_snapshot = not self.data_file and self.width > 1 and not (self.compresses and self.width <= 8)
         self.zstd = self.v3 and r.random() < 0.5
         self.lazy = self.v3 and r.random() < 0.25
         self.prealloc = r.choice(["off", "metadata"]) if not self.backing else "off"
@@ -271,8 +275,8 @@ class Image:
 
     def op_snapshot(self):
         r = self.rng
-        most = {1: 0, 2: 1}.get(self.width, 3)
-        if self.data_file or not most:
+        most = 1 if self.width == 2 else 3
+        if not self.can_snapshot:
             return False
         what = r.choice("cad" if self.snapshots else "c")
         if what == "c" and len(self.snapshots) >= most:
@@ -283,6 +287,8 @@ class Image:
             self.snapshots[name] = bytes(self.model)
         else:
             name = r.choice(sorted(self.snapshots))
+        if what == "a" and self.bitmaps:  # both refuse
+            return False
         if what == "a" and not self.v3 and len(self.snapshots[name]) != len(self.model):
             return False
         self.run(self.somebody(), "qemu-img", "snapshot", "-" + what, name, "i.qcow2")
@@ -308,7 +314,7 @@ class Image:
     def step(self):
         ops = [self.op_write] * 4 + [self.op_aio] * 2 + [self.op_zero] * 2 + [self.op_discard] * 2
         ops += [self.op_snapshot] * 2 + [self.op_resize, self.op_bitmap]
-        ops += [] if self.data_file else [self.op_compressed] * 2
+        ops += [self.op_compressed] * 2 * self.compresses
         while self.rng.choice(ops)() is False:
             pass
         self.judge(self.rng.choice(sorted(self.snapshots)) if self.snapshots else None)
