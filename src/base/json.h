@@ -16,7 +16,8 @@ static inline void cleanup_json(json_t **j)
 }
 #define AUTO_JSON CLEANUP(cleanup_json)
 
-/* Parse one JSON object; as in QEMU, strings may stand in single quotes. -EINVAL, with the place of the error in the sentence. */
+/* Parse one JSON object; as in QEMU, strings may stand in single quotes. -EINVAL, with the place of the error
+ * in the sentence. */
 int json_parse_object(const char *given, json_t **ret_object, struct err *err);
 
 /* "a=1,b.c=2,b.d=x" to {"a":"1","b.c":"2","b.d":"x"}: values are strings, ",," is a comma.

@@ -249,7 +249,7 @@ struct qcow2 {
     bool bitmaps_changed;    /* the list, or bits, other than by writes of the guest */
 
     struct co_mutex lock;
-    bool frozen; /* mappings are about to be shared: nothing is overwritten without the lock */
+    bool frozen;             /* mappings are about to be shared: nothing is overwritten without the lock */
     struct list writes;      /* struct qcow2_write in flight */
     struct list free_writes; /* spare ones */
 

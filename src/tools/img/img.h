@@ -27,7 +27,8 @@ struct img_args {
     } steps[IMG_STEPS_MAX];       /* IMG_ARG_STEP, in the order given */
     unsigned nsteps;
     const char *format, *format2, *cache, *src_cache, *aio, *preallocation;
-    const char *backing, *backing_format, *snapshot, *snapshot_create, *snapshot_apply, *snapshot_delete, *repair;
+    const char *backing, *backing_format, *snapshot, *snapshot_create, *snapshot_apply, *snapshot_delete,
+        *repair;
     bool json;     /* --output=json */
     char *options; /* all -o, joined by commas; malloc'ed */
     uint64_t workers, sparse_bytes, rate, start, max_length, count, depth, buffer_bytes, step_bytes;
