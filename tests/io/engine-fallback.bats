@@ -17,7 +17,7 @@ forbidden() {
     need nbdsh
     forbidden 0 blkproof io -f raw -c 'write -P 7 0 64k' -c 'read -P 7 0 64k' disk.img
     equal "$err" "blkproof: io_uring is not available: Operation not permitted; using the threads engine"
-    forbidden 0 blkproof serve -f raw disk.img --run 'nbdsh -u "$uri" -c "print(h.pread(3, 65535).hex())"'
+    forbidden 0 blkproof serve -f raw disk.img --run 'PATH=/usr/bin:$PATH nbdsh -u "$uri" -c "print(h.pread(3, 65535).hex())"'
     equal "$err" "blkproof: io_uring is not available: Operation not permitted; using the threads engine"
     equal "$out" 070000
 }
