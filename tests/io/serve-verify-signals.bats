@@ -18,7 +18,7 @@ device() { # MODE
     flip_bit test.img 70000 3
     serve s "$(device pause)"
     bg client nbdsh -u "$(uri s)" -c 'open("got", "wb").write(h.pread(4096, 69632))'
-    wait_for_line s.err "last of .* operations"
+    wait_for_line s.err "remembered operation|nothing has been written"
     kill -USR1 "$(pid s)"
     reap client
     equal "$(hex got 0 4096)" "$(hex test.img 69632 4096)"
