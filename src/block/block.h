@@ -90,6 +90,10 @@ struct req {
  * @r is read only but for opno, asked_* and *extent. One struct req may not be in two calls at once. */
 co_fn int node_io(struct node *n, struct req *r);
 
+/* Exports call this before they perform a client's request: it waits while a monitor holds all I/O up (the
+ * QMP command stop). What the program itself does to nodes goes on meanwhile. */
+co_fn void node_admit(struct node *n);
+
 /* Short forms. */
 co_fn int node_read(struct node *n, uint64_t offset, void *buf, uint64_t bytes);
 co_fn int node_write(struct node *n, uint64_t offset, const void *buf, uint64_t bytes, unsigned flags);
@@ -116,14 +120,22 @@ struct graph {
     /* A verifier with on-mismatch=stop found a mismatch: the tool ends the process (io) or winds
      * down (serve). May return; the request then fails with -EIO. */
     void (*stop)(struct graph *g, struct node *n);
+    /* Something happened that a monitor tells its clients: an event of QMP, and its members (the callee's
+     * to decref; may be NULL). Must not wait. NULL: nobody listens. Raise events with graph_event. */
+    void (*event)(struct graph *g, const char *name, json_t *data);
     void *opaque;        /* the tool's */
     uint64_t mismatches; /* found so far by any verify node */
     uint64_t reconnects; /* node_reconnected calls: one load tells a verifier that there was none */
-    unsigned next_name;  /* for generated node names */
-    bool standin;        /* speak as qemu-io/qemu-img do (byte-form mismatch line, no report) */
+    bool paused;         /* a monitor said stop: see node_admit */
+    struct co_queue resumed;
+    unsigned next_name; /* for generated node names */
+    bool standin;       /* speak as qemu-io/qemu-img do (byte-form mismatch line, no report) */
     bool trust_image_names;
 };
 void graph_init(struct graph *g);
+
+/* Raise an event; @data is used up. Where making it costs something, look at graph->event first. */
+void graph_event(struct graph *g, const char *name, json_t *data);
 
 enum open_flags {
     OPEN_WRITE = 1 << 0,        /* else read-only */

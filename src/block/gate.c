@@ -500,6 +500,13 @@ int node_io(struct node *n, struct req *r)
     return ret;
 }
 
+void node_admit(struct node *n)
+{
+    while (UNLIKELY(n->graph->paused)) {
+        co_queue_wait(&n->graph->resumed);
+    }
+}
+
 void node_drain(struct node *n)
 {
     while (n->gate.count > 0) {

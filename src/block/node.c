@@ -13,6 +13,16 @@ void graph_init(struct graph *g)
 {
     *g = (struct graph){0};
     list_init(&g->nodes);
+    co_queue_init(&g->resumed);
+}
+
+void graph_event(struct graph *g, const char *name, json_t *data)
+{
+    if (g->event) {
+        g->event(g, name, data);
+    } else {
+        json_decref(data);
+    }
 }
 
 static void notice_probed_raw(struct node *n)

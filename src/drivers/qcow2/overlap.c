@@ -257,6 +257,8 @@ void qcow2_damaged(struct node *n, bool fatal, const char *fmt, ...)
     if (n->graph->notice) {
         n->graph->notice(n->graph, NOTICE_CORRUPT, text);
     }
+    graph_event(n->graph, "BLOCK_IMAGE_CORRUPTED",
+                json_pack("{s:s, s:s, s:b}", "node-name", node_name(n), "msg", message, "fatal", (int)fatal));
     if (fatal && q->h.version >= 3) {
         set_corrupt_bit(n);
     }

@@ -161,6 +161,17 @@ static void append_json(struct node *n, json_t *object)
     append_line(n, v->report_fd, line, (size_t)len);
 }
 
+/* To the report file and to monitors. */
+static void publish(struct node *n, json_t *object)
+{
+    const struct verify *v = n->state;
+
+    if (v->report_fd >= 0) {
+        append_json(n, object);
+    }
+    graph_event(n->graph, "VERIFY_MISMATCH", object);
+}
+
 static const char *policy_word(const struct verify *v)
 {
     static const char *const words[] = {"stop", "error", "report", "pause"};
@@ -406,7 +417,7 @@ co_fn void verify_report_contents(struct node *n, const struct req *r, const uin
     count_mismatch(n);
     co_mutex_lock(&v->reporting);
     tell_contents_line(n, r, r->offset + f.runs[0].at);
-    if (!n->graph->standin || v->report_fd >= 0) {
+    if (!n->graph->standin || v->report_fd >= 0 || n->graph->event) {
         struct wrong_read w = {.opno = r->opno,
                                .offset = r->offset,
                                .bytes = r->bytes,
@@ -418,9 +429,8 @@ co_fn void verify_report_contents(struct node *n, const struct req *r, const uin
         verify_diagnose(n, &w, &d);
         tell_diagnosis(n, &d);
         tell_history(n, w.offset + w.at, SECTOR_SIZE);
-        if (v->report_fd >= 0) {
-            AUTO_JSON json_t *o = json_contents(n, r, test, raw, &f, &d);
-            append_json(n, o);
+        if (v->report_fd >= 0 || n->graph->event) {
+            publish(n, json_contents(n, r, test, raw, &f, &d));
         }
     }
     co_mutex_unlock(&v->reporting);
@@ -457,12 +467,12 @@ co_fn void verify_report_return(struct node *n, const struct req *r, int rc_test
     if (r->bytes > 0) {
         tell_history(n, r->offset, r->bytes);
     }
-    if (v->report_fd >= 0) {
-        AUTO_JSON json_t *o = json_start(n, r, "return-value");
+    if (v->report_fd >= 0 || n->graph->event) {
+        json_t *o = json_start(n, r, "return-value");
         json_object_set_new(o, "test", json_integer(rc_test));
         json_object_set_new(o, "raw", json_integer(rc_raw));
         json_object_set_new(o, "history", json_history(v, r->offset, r->bytes));
-        append_json(n, o);
+        publish(n, o);
     }
     co_mutex_unlock(&v->reporting);
 }

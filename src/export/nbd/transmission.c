@@ -259,6 +259,7 @@ static void op_main(void *arg)
     struct nbd_op *op = arg;
     const struct command *cmd = &commands[op->wire.type];
 
+    node_admit(op->conn->export->node);
     op_reply(op, cmd->perform(op), cmd->text);
 }
 
