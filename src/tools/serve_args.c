@@ -87,7 +87,7 @@ static void print_help(void)
            "      --handshake-timeout=TIME  until a client must have chosen an export (default\n"
            "                       10s; 0: no limit)\n"
            "      --spin=TIME      look for the only client's next request for so long before\n"
-           "                       sleeping, say 20us (default 0)\n"
+           "                       sleeping, while that pays (default 20us; 0: never)\n"
            "      --description=TEXT        told to clients that ask for one\n"
            "      --tls=MODE       off (default), on (offered) or require\n"
            "      --tls-certificates=DIR    server-cert.pem, server-key.pem, ca-cert.pem\n"

@@ -11,7 +11,8 @@
 
 #include "base/iov.h"
 
-#define SPINS_MAX 100000u /* also where the clock stands still meanwhile */
+#define SPINS_MAX       100000u /* also where the clock stands still meanwhile */
+#define SPIN_MISSES_MAX 10u     /* in the end one look for some thousand requests */
 
 /* ---- life ---- */
 
@@ -155,7 +156,8 @@ static ssize_t recv_wait(struct nbd_conn *c, void *buf, size_t len)
     }
 }
 
-/* With --spin: being woken costs more than looking for a moment, when there is nothing else to do. */
+/* Being woken costs more than looking for a moment, when there is nothing else to do and the next request is
+ * likely to come: a look in vain is followed by ever more sleeps without one. */
 static ssize_t spin(struct nbd_conn *c, void *buf, size_t len)
 {
     const struct nbd_server *s = c->server;
@@ -163,13 +165,20 @@ static ssize_t spin(struct nbd_conn *c, void *buf, size_t len)
     if (s->config.spin_ns == 0 || s->nconns != 1 || c->in_flight > 0) {
         return -EAGAIN;
     }
+    if (c->spin_skip > 0) {
+        c->spin_skip--;
+        return -EAGAIN;
+    }
     uint64_t end = loop_clock_ns() + s->config.spin_ns;
     for (unsigned i = 0; i < SPINS_MAX && loop_clock_ns() < end; i++) {
         ssize_t n = recv_now(c, buf, len);
         if (n != -EAGAIN) {
+            c->spin_misses = 0;
             return n;
         }
     }
+    c->spin_misses = MIN(c->spin_misses + 1, SPIN_MISSES_MAX);
+    c->spin_skip = (1u << c->spin_misses) - 1;
     return -EAGAIN;
 }
 

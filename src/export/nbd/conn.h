@@ -77,12 +77,13 @@ struct nbd_conn {
     /* receiving */
     struct rx rx[RX_MAX];
     struct rx *cur;
-    size_t head, tail;  /* not yet parsed bytes of cur */
-    size_t recv_max;    /* how much the next recv asks for */
-    bool reader_active; /* running: it will send the queue itself */
-    unsigned turns;     /* receives in a row that did not have to wait */
-    unsigned batch;     /* requests taken since the last receive */
-    bool lone;          /* they come one at a time */
+    size_t head, tail;               /* not yet parsed bytes of cur */
+    size_t recv_max;                 /* how much the next recv asks for */
+    bool reader_active;              /* running: it will send the queue itself */
+    unsigned turns;                  /* receives in a row that did not have to wait */
+    unsigned batch;                  /* requests taken since the last receive */
+    bool lone;                       /* they come one at a time */
+    unsigned spin_misses, spin_skip; /* looks in vain in a row; sleeps until the next look */
 
     /* requests */
     struct list free_ops;

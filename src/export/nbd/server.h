@@ -26,6 +26,7 @@ struct nbd_server;
 
 #define NBD_CLIENTS_DEFAULT      100u
 #define NBD_HANDSHAKE_DEFAULT_NS (10 * NS_PER_SEC) /* QEMU's, too */
+#define NBD_SPIN_DEFAULT_NS      (NS_PER_MS / 50)
 #define NBD_DRAIN_NS             (10 * NS_PER_SEC) /* after a stop: clients whose replies wait are cut off */
 #define NBD_LISTENERS_MAX        16u
 #define NBD_EXPORTS_MAX          1024u
@@ -39,7 +40,8 @@ enum nbd_tls_mode {
 struct nbd_server_config {
     unsigned max_clients;          /* at once; 0: NBD_CLIENTS_DEFAULT. More of them wait to be accepted. */
     uint64_t handshake_timeout_ns; /* UINT64_MAX: none */
-    uint64_t spin_ns; /* look for the only client's next request for so long before sleeping; 0: do not */
+    /* Look for the only client's next request for so long before sleeping, while that pays; 0: do not. */
+    uint64_t spin_ns;
     enum nbd_tls_mode tls;
     const char *tls_certificates; /* directory: server-cert.pem, server-key.pem, ca-cert.pem */
     const char *tls_psk;          /* file of NAME:HEXKEY lines, as psktool writes */
