@@ -145,7 +145,7 @@ static co_fn int copy_all(struct commit *c)
         if (r < 0) {
             break;
         }
-        bool above = x.allocated && x.depth < c->depth;
+        bool above = x.depth < c->depth && (x.allocated || x.depth > 0);
         if (above || c->uneven) {
             r = copy_range(c, at, &x, buf);
         }

@@ -1,0 +1,48 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# img commit down a chain of three: the base gets what lies in the images over it, each at its place.
+
+load ../lib/common
+
+setup() {
+    cd "$BATS_TEST_TMPDIR"
+    # cluster:  0 1 2 3 4   base 11111, mid .222., top ..3.4
+    blkproof img create -q -f qcow2 base.img 320k
+    blkproof img create -q -f qcow2 -b base.img -F qcow2 mid.img
+    blkproof img create -q -f qcow2 -b mid.img -F qcow2 top.img
+    blkproof io -f qcow2 -c 'write -q -P 1 0 320k' base.img
+    blkproof io -f qcow2 -c 'write -q -P 2 64k 192k' mid.img
+    blkproof io -f qcow2 -c 'write -q -P 3 128k 64k' -c 'write -q -P 4 256k 64k' top.img
+}
+
+# holds IMAGE PATTERN...: one a cluster
+holds() {
+    local image=$1 at=0
+    shift
+    for p; do
+        expect 0 blkproof io -f qcow2 -c "read -q -P $p ${at}k 64k" "$image"
+        equal "$output" "" "$image at ${at}k, expected $p"
+        at=$((at + 64))
+    done
+}
+
+@test "into the backing file: the base keeps what it has, the image is empty" {
+    expect 0 blkproof img commit top.img
+    holds base.img 1 1 1 1 1
+    holds mid.img 1 2 3 2 4
+    equal "$(blkproof img map --output json top.img | grep -c '"depth": 0')" 0 "own clusters"
+}
+
+@test "into the base: what the image in the middle has goes there too" {
+    expect 0 blkproof img commit -b base.img top.img
+    holds base.img 1 2 3 2 4
+    holds mid.img 1 2 2 2 4
+    holds top.img 1 2 3 2 4
+}
+
+@test "zeroes in the middle are zeroes in the base" {
+    blkproof io -f qcow2 -c 'write -q -z 192k 64k' mid.img
+    expect 0 blkproof img commit -b base.img top.img
+    holds base.img 1 2 3 0 4
+}
