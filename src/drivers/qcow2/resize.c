@@ -7,22 +7,56 @@
 
 /* ---- preallocation ---- */
 
-/* Map one run; nothing is written to it. Lock held. */
-static co_fn int prealloc_run(struct node *n, uint64_t guest, uint64_t bytes, uint64_t *ret_bytes,
-                              uint64_t *ret_end)
+/* Data of zeroes; what lies before and behind in its clusters is kept. */
+static co_fn int write_zeroes(struct node *n, uint64_t at, uint64_t end)
 {
+    if (at == end) {
+        return 0;
+    }
+    char *zeroes = buf_get(ZERO_PIECE);
+    int r = zeroes ? 0 : -ENOMEM;
+    if (r == 0) {
+        memset(zeroes, 0, ZERO_PIECE);
+    }
+    for (struct req w = {.op = REQ_WRITE}; r == 0 && at < end; at += w.bytes) {
+        struct iovec iov = {zeroes, MIN(end - at, ZERO_PIECE)};
+        w.offset = at;
+        w.bytes = iov.iov_len;
+        w.iov = &iov;
+        w.niov = 1;
+        r = access_io(n, &w);
+    }
+    buf_put(zeroes, ZERO_PIECE);
+    return r;
+}
+
+/* Map one run of whole clusters; nothing is written to it. A place that was somebody's before (it lies
+ * below @fresh_from, where the file ended) must not show what is there; where there are subclusters they
+ * stay unallocated, which hides it. */
+static co_fn int prealloc_run(struct node *n, uint64_t guest, uint64_t bytes, uint64_t fresh_from,
+                              uint64_t *ret_bytes)
+{
+    struct qcow2 *q = qcow2_of(n);
     struct placement p = {0};
     int r = qcow2_alloc(n, guest, bytes, &p);
 
-    if (r == 0 && p.fresh) {
-        ((struct qcow2_write *)p.cookie)->prealloc = true;
-        r = qcow2_commit(n, &p);
+    if (r < 0) {
+        return r;
     }
-    if (r == 0) {
-        *ret_bytes = p.bytes;
-        *ret_end = MAX(*ret_end, p.offset + p.bytes);
+    *ret_bytes = p.bytes;
+    if (!p.fresh) {
+        return 0;
     }
-    return r;
+    if (q->subclusters == 1 && !qcow2_has_data_file(q) && p.offset < fresh_from) {
+        r = node_zero(p.node, p.offset, MIN(p.bytes, fresh_from - p.offset), 0);
+        if (r < 0) {
+            qcow2_abort(n, &p);
+            return r;
+        }
+        q->changes++;
+    }
+    ((struct qcow2_write *)p.cookie)->prealloc = true;
+    return qcow2_commit(n, &p);
 }
 
 /* What the preallocated disk needs in the file, at most: data, L2 tables, refcount blocks and table. */
@@ -79,11 +113,11 @@ static co_fn int trim_file(struct node *n, uint64_t end)
 int qcow2_preallocate(struct node *n, uint64_t offset, uint64_t bytes, unsigned flags)
 {
     struct qcow2 *q = qcow2_of(n);
-    uint64_t end = 0;
+    uint64_t fresh_from = node_size(qcow2_file(n));
     int r = prepare_file(n, bytes, flags);
 
     for (uint64_t done = 0, part; r == 0 && done < bytes; done += part) {
-        r = prealloc_run(n, offset + done, bytes - done, &part, &end);
+        r = prealloc_run(n, offset + done, bytes - done, fresh_from, &part);
     }
     if (r < 0) {
         return r;
@@ -147,22 +181,21 @@ static co_fn int blank_new_part(struct node *n, uint64_t before, uint64_t size)
         return 0;
     }
     int r = qcow2_unmap(n, at, end - at, false, 0);
-    if (r == -ENOTSUP) { /* version 2 over a backing file */
-        struct req zero = {.op = REQ_WRITE};
-        char *zeroes = buf_get(ZERO_PIECE);
-        r = zeroes ? 0 : -ENOMEM;
-        for (; r == 0 && at < end; at += zero.bytes) {
-            struct iovec iov = {zeroes, MIN(end - at, ZERO_PIECE)};
-            memset(zeroes, 0, iov.iov_len);
-            zero.offset = at;
-            zero.bytes = iov.iov_len;
-            zero.iov = &iov;
-            zero.niov = 1;
-            r = access_io(n, &zero);
-        }
-        buf_put(zeroes, ZERO_PIECE);
+    return r == -ENOTSUP ? write_zeroes(n, at, end) : r; /* version 2 over a backing file */
+}
+
+/* The last cluster, if it is not full, is prepared by a write: its beginning may be the backing file's.
+ * Everything is mapped before it is in sight: a crash leaves a smaller disk. */
+static co_fn int grow_prepared(struct node *n, uint64_t before, uint64_t size, unsigned flags)
+{
+    struct qcow2 *q = qcow2_of(n);
+    uint64_t from = MIN(round_up(before, q->cluster_bytes), size);
+    int r = write_zeroes(n, before, from);
+
+    if (r == 0) {
+        r = qcow2_preallocate(n, from, size - from, flags);
     }
-    return r;
+    return r < 0 || q->subclusters == 1 ? r : blank_new_part(n, from, size);
 }
 
 static co_fn int grow(struct node *n, uint64_t size, unsigned flags, struct err *err)
@@ -183,14 +216,8 @@ static co_fn int grow(struct node *n, uint64_t size, unsigned flags, struct err 
             return err_set_errno(err, r, "Failed to resize the data file");
         }
     }
-    if (flags & PREALLOC_FLAGS) { /* mapped before it is in sight: a crash leaves a smaller disk */
-        r = qcow2_preallocate(n, before, size - before, flags);
-        if (r < 0) {
-            return err_set_errno(err, r, "Could not preallocate");
-        }
-    }
-    n->size = size; /* so that the blanking may reach it */
-    r = flags & PREALLOC_FLAGS ? 0 : blank_new_part(n, before, size);
+    n->size = size; /* so that what follows may reach it */
+    r = flags & PREALLOC_FLAGS ? grow_prepared(n, before, size, flags) : blank_new_part(n, before, size);
     if (r == 0) {
         co_mutex_lock(&q->lock);
         r = qcow2_settle(n);
