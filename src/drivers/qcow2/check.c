@@ -302,6 +302,7 @@ static void finish(struct check *c)
     check_refs_free(&c->refs);
     check_free_snapshots(c);
     free(c->header);
+    free(c->named);
     free(c->over);
     free(c->in_place);
     free(c->l2);

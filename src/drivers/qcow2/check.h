@@ -9,6 +9,7 @@
  *   check_compare.c  found against stored counts; copied flags
  *   check_rebuild.c  a new refcount structure
  *   check_repair.c   entries that cannot be right
+ *   check_space.c    new clusters for a repair
  *
  * Bounds. Every byte of metadata is read a fixed number of times, however often it is referred to: an L2
  * table (or a part of a snapshot's L1 table) that several tables name is read once and counted by its
@@ -170,7 +171,10 @@ struct check {
     uint32_t snapshots;
     uint64_t snapshots_bytes; /* of the table */
     uint64_t new_first, new_at,
-        new_left;    /* repair: host offset of the next new cluster; how many there may be */
+        new_left;   /* repair: host offset of the next new cluster; how many there may be */
+    uint8_t *named; /* repair: a bit for each cluster in [named_first, named_end), behind the end of the file,
+                       that some entry names; NULL: none */
+    uint64_t named_first, named_end;
     uint8_t *header; /* repair: the first cluster as it was found */
     uint8_t *buf;    /* one cluster, or more */
 };
@@ -223,9 +227,17 @@ int check_find_overlaps(struct check *c);
 /* Something else lies where this range of metadata does. */
 bool check_range_shared(const struct check *c, uint64_t offset, uint64_t bytes);
 bool check_snapshot_moves(const struct check *c, const struct check_snapshot *s);
+
+/* ---- check_space.c ---- */
+
+/* Something refers to this range, which is not all in the file. */
+int check_note_beyond(struct check *c, uint64_t offset, uint64_t bytes);
+void check_forget_beyond(struct check *c);
+/* The first @count clusters from @first on that nothing behind the end of the file refers to; -ENOSPC. */
+int check_unnamed(const struct check *c, uint64_t first, uint64_t count, uint64_t *ret_first);
+/* Clusters that nobody uses or names, for metadata; -ENOSPC. */
+int check_new_cluster(struct check *c, uint64_t count, uint64_t *ret_host);
 /* [host, host + bytes) copied to new clusters. */
 co_fn int check_copy_away(struct check *c, uint64_t host, uint64_t bytes, uint64_t *ret_host);
-/* A cluster of the file that nobody uses. */
-int check_new_cluster(struct check *c, uint64_t count, uint64_t *ret_host);
 
 #endif

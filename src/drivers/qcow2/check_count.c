@@ -62,7 +62,7 @@ int check_count_range(struct check *c, uint64_t offset, uint64_t bytes, uint64_t
     if (UNLIKELY(check_beyond(c, offset, bytes))) {
         check_tell(c, P_BEYOND_END, weight, entry_at, offset, bytes);
         c->structural++;
-        return 0;
+        return check_note_beyond(c, offset, bytes);
     }
     uint64_t last = qcow2_cluster_of(q, offset + bytes - 1);
     for (uint64_t k = qcow2_cluster_of(q, offset); r == 0 && k <= last; k++) {
@@ -407,9 +407,10 @@ static size_t snapshot_edges(struct check *c, struct edge *edges, bool whole)
     return n;
 }
 
-static void judge_snapshot(struct check *c, struct check_snapshot *s)
+static int judge_snapshot(struct check *c, struct check_snapshot *s)
 {
     uint64_t bytes = (uint64_t)s->l1_entries * 8;
+    int r = 0;
 
     if (qcow2_in_cluster(c->q, s->l1_offset)) {
         check_tell(c, P_SNAPSHOT_L1_UNALIGNED, 1, s->at, s->id, s->name, s->l1_offset);
@@ -420,15 +421,19 @@ static void judge_snapshot(struct check *c, struct check_snapshot *s)
             check_tell(c, P_BEYOND_END, 1, s->at, s->l1_offset, bytes);
             c->snapshots_wrong = true;
             s->unusable = s->l1_offset >= c->file_bytes;
+            r = check_note_beyond(c, s->l1_offset, bytes);
         }
-        return;
+        return r;
     }
     c->snapshots_wrong = true;
     s->unusable = true;
+    return 0;
 }
 
 static co_fn int count_snapshots(struct check *c)
 {
+    int r = 0;
+
     if (c->snapshots == 0) {
         return 0;
     }
@@ -436,14 +441,14 @@ static co_fn int count_snapshots(struct check *c)
         check_tell(c, P_SNAPSHOT_DATA_FILE, 1, 60, (int)c->snapshots);
         c->snapshots_wrong = true;
     }
-    for (uint32_t i = 0; i < c->snapshots; i++) {
-        judge_snapshot(c, &c->snapshot[i]);
+    for (uint32_t i = 0; r == 0 && i < c->snapshots; i++) {
+        r = judge_snapshot(c, &c->snapshot[i]);
     }
     AUTO_FREE struct edge *edges = calloc((size_t)c->snapshots * 2, sizeof(*edges));
-    if (!edges) {
-        return -ENOMEM;
+    if (r < 0 || !edges) {
+        return r < 0 ? r : -ENOMEM;
     }
-    int r = each_segment(c, edges, snapshot_edges(c, edges, true), segment_clusters);
+    r = each_segment(c, edges, snapshot_edges(c, edges, true), segment_clusters);
     r = r < 0 ? r : each_segment(c, edges, snapshot_edges(c, edges, false), segment_entries);
     return r < 0 ? r : check_count_range(c, c->q->h.snapshots_offset, c->snapshots_bytes, 1, 64);
 }

@@ -74,6 +74,20 @@ static int plan_self(struct check *c, struct plan *p)
                                                                                                     : r;
 }
 
+/* All of it, where no entry points to what is behind the end of the file. */
+static int plan_place(struct check *c, struct plan *p)
+{
+    uint64_t first;
+    int r;
+
+    do {
+        first = p->first;
+        r = plan_self(c, p);
+        r = r < 0 ? r : check_unnamed(c, p->first, p->blocks + p->table_clusters, &p->first);
+    } while (r == 0 && p->first != first);
+    return r;
+}
+
 /* The new structure's own clusters. */
 static int count_self(struct check *c, const struct plan *p)
 {
@@ -205,12 +219,13 @@ static co_fn int rebuild(struct check *c, struct plan *p)
     for (size_t i = 0; r == 0 && old[i] != UINT64_MAX; i++) {
         p->first = MAX(p->first, old[i] + 1);
     }
+    check_forget_beyond(c); /* what was mended names nothing there now */
     c->quiet = c->no_refs = true;
     r = r < 0 ? r : check_count(c);
     c->quiet = c->no_refs = false;
     check_refs_cap(&c->refs, c->q->ref_max);
     r = r < 0 ? r : plan_used(c, p);
-    r = r < 0 ? r : plan_self(c, p);
+    r = r < 0 ? r : plan_place(c, p);
     r = r < 0 ? r : count_self(c, p);
     r = r < 0 ? r : write_structure(c, p);
     r = r < 0 ? r : switch_structure(c, p);

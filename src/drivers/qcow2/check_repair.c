@@ -2,56 +2,13 @@
 /*
  * Entries that cannot be right are mended: what a guest can read stays readable and the same, and what it
  * could not read reads as zeroes (or as it should, where the entry's damage can be undone). A table that is
- * something else, too, is copied, and only the copy is changed: guest data is never written. New clusters are
- * taken behind the end of the file, where nothing can be overwritten. Afterwards everything is counted again.
+ * something else, too, is copied, and only the copy is changed: guest data is never written. Afterwards
+ * everything is counted again.
  */
 #include "drivers/qcow2/check.h"
 
 #define L2_RESERVED UINT64_C(0x3f000000000001fe) /* of entries that are not compressed */
 #define PIECE       (64 * KiB)
-
-/* ---- space ---- */
-
-int check_new_cluster(struct check *c, uint64_t count, uint64_t *ret_host)
-{
-    uint64_t bytes = c->q->cluster_bytes;
-
-    if (c->new_at == 0) {
-        c->new_at = c->new_first = round_up(c->file_bytes, bytes);
-        /* a repair may double the file, not more: entries that share a cluster may be many */
-        c->new_left = c->new_at / bytes + 1024;
-    }
-    if (count > c->new_left || c->new_at + count * bytes > QCOW2_HOST_END) {
-        return -ENOSPC;
-    }
-    *ret_host = c->new_at;
-    c->new_at += count * bytes;
-    c->new_left -= count;
-    return 0;
-}
-
-int check_copy_away(struct check *c, uint64_t host, uint64_t bytes, uint64_t *ret_host)
-{
-    uint64_t cluster = c->q->cluster_bytes, to;
-    uint8_t *buf = buf_get(cluster);
-    int r = buf ? check_new_cluster(c, div_up(bytes, cluster), &to) : -ENOMEM;
-
-    for (uint64_t at = 0; r == 0 && at < bytes; at += cluster) {
-        uint64_t some = MIN(cluster, bytes - at);
-        memset(buf, 0, cluster);
-        if (host + at < cluster && host + at + some <= cluster) { /* as it was before the repair */
-            memcpy(buf, c->header + host + at, some);
-        } else {
-            r = check_read(c, host + at, buf, some);
-        }
-        r = r < 0 ? r : check_write(c, to + at, buf, cluster);
-    }
-    buf_put(buf, cluster);
-    if (r == 0) {
-        *ret_host = to;
-    }
-    return r;
-}
 
 /* ---- what is written in place, and may be nothing else ---- */
 
