@@ -2,6 +2,7 @@
 /*
  * Option texts as users write them ("a=1,b.c=2" and JSON), against a table with every type and
  * against every driver's own table.
+ * fuzz-smoke: 50000 runs
  */
 #include <stdlib.h>
 #include <string.h>
