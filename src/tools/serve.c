@@ -52,6 +52,7 @@ static void on_stop(struct graph *g, struct node *n)
 
 static void release_all(struct serve *s);
 static void scrub_now(void *arg);
+static void remove_traces(struct serve *s);
 
 /* While images are opened nothing is there that would have to end well, and an open may hang for as
  * long as a server is allowed to: be killed like any program. */
@@ -80,6 +81,10 @@ static void take_signal(struct serve *s, int signal, bool from_terminal)
         if (!s->scrubbing && !s->end) {
             s->scrubbing = co_start_later(scrub_now, s) == 0;
         }
+    } else if (s->draining && s->signal) {
+        tool_error(s->tool, "asked twice to end: requests under way are not finished");
+        remove_traces(s);
+        die_of(signal);
     } else {
         s->signal = signal;
         if (s->child_alive && !from_terminal) { /* from there it got its own */
@@ -474,6 +479,7 @@ static void remove_traces(struct serve *s)
 static void finish(struct serve *s)
 {
     s->releasing = co_start_later(release_held, s) == 0;
+    s->draining = true;
     if (s->server) {
         nbd_server_stop(s->server);
         nbd_server_wait(s->server);
@@ -483,6 +489,7 @@ static void finish(struct serve *s)
         co_queue_wait(&s->changed);
     }
     flush_all(s);
+    s->draining = false;
     if (s->scrub && !s->failed) {
         scrub_all(s);
     }

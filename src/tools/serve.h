@@ -41,6 +41,7 @@ struct serve {
     bool releasing; /* so is release_held */
     bool scrubbing; /* so is scrub_now */
     bool finished;  /* both shall end */
+    bool draining;  /* what is in flight is being finished */
     char *private_dir;
     char *private_address;
     pid_t child;

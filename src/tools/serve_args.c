@@ -317,6 +317,9 @@ static int check_usage(struct serve *s, const struct context *ctx)
             return usage(s, "several images need export names: NAME=%s", s->images[i].text);
         }
     }
+    if (s->once && s->run) {
+        return usage(s, "%s", "--once and --run: one of them says when the server ends");
+    }
     bool keys = s->config.tls_certificates || s->config.tls_psk;
     if (keys && s->config.tls == NBD_TLS_OFF) {
         return usage(s, "%s", "TLS keys are of no use without --tls=on or --tls=require");

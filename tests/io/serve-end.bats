@@ -8,6 +8,8 @@ setup() {
     truncate -s 1M disk.img
 }
 
+socket_gone() { [ ! -e "$(sock "$1")" ]; }
+
 @test "SIGTERM, SIGINT and SIGHUP: exit status 0, the socket and the pid file are gone" {
     for signal in TERM INT HUP; do
         serve s --pid-file pid -f raw disk.img
@@ -66,6 +68,25 @@ print("answered", flush=True)'
     equal "$(cat client.out)" "asked
 answered"
     equal "$(hex disk.img 512 4)" 41414141
+}
+
+@test "a second signal does not wait for a device that hangs" {
+    serve s --pid-file pid 'json:{"driver":"delay","write":"1000000s","file":{"driver":"file","filename":"disk.img"}}'
+    bg client nbdsh -u "$(uri s)" -c '
+c = h.aio_pwrite(nbd.Buffer.from_bytearray(bytearray(b"A" * 512)), 512)
+while h.aio_in_flight() and h.aio_get_direction() & 2:
+    h.poll(-1)
+print("asked", flush=True)
+h.poll(-1)'
+    wait_for_line client.out asked
+    kill -TERM "$(pid s)"
+    wait_until "the server accepts nobody" socket_gone s
+    kill -TERM "$(pid s)"
+    expect 143 reap s
+    equal "$(cat s.err)" "blkproof: asked twice to end: requests under way are not finished"
+    [ ! -e pid ]
+    [ ! -e "$(sock s)" ]
+    reap client || true
 }
 
 @test "--once ends with the last client" {

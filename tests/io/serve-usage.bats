@@ -29,6 +29,7 @@ refused() { # SENTENCE ARG...
     wrong "several images need export names: NAME=disk.img" disk.img disk.img
     wrong "several images need export names: NAME=disk.img" a=disk.img disk.img
     wrong "--export=x: no image follows" disk.img --export x
+    wrong "--once and --run: one of them says when the server ends" --once --run true disk.img
     wrong "--max-clients=0: expected a number from 1 to 65536" --max-clients=0 disk.img
     wrong "--max-clients=many: expected a number from 1 to 65536" --max-clients=many disk.img
     wrong "--handshake-timeout=soon: expected a time like 10s or 500ms" --handshake-timeout=soon disk.img
