@@ -46,8 +46,8 @@ silent() {
         # the old bytes stay in the file
         expect 0 blkproof io -c 'open -o driver=qcow2,discard=unmap,file.filename=a.img,file.discard=ignore' -c 'discard -q 0 1M'
         equal "$output" ""
-        expect 0 blkproof img resize -q --preallocation=$mode a.img 4M
-        silent a.img 'read -q -P 0 0 1M' 'read -q -P 0xdd 1M 1M' 'read -q -P 0 2M 2M'
+        expect 0 blkproof img resize -q --preallocation=$mode a.img 2560k
+        silent a.img 'read -q -P 0 0 1M' 'read -q -P 0xdd 1M 1M' 'read -q -P 0 2M 512k'
         expect 0 blkproof img check a.img
     done
 }
