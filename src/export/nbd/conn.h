@@ -13,6 +13,7 @@
 #ifndef EXPORT_NBD_CONN_H
 #define EXPORT_NBD_CONN_H
 
+#include "export/listen.h"
 #include "export/nbd/server.h"
 
 #define RX_BYTES      (256 * KiB) /* one receive buffer: some 60 written 4 KiB blocks */
@@ -108,12 +109,8 @@ struct nbd_conn {
 
 struct nbd_listener {
     struct nbd_server *server;
-    int fd;
+    struct listener at;
     bool accepting; /* its coroutine is alive */
-    char *path;     /* unix socket to remove, or NULL */
-    char *address;  /* as nbd_server_address gives it */
-    char *host;
-    unsigned port;
 };
 
 struct nbd_server {

@@ -6,20 +6,14 @@
  */
 #include "export/nbd/server.h"
 
-#include <arpa/inet.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 
 #include "export/nbd/conn.h"
 
-#define LISTEN_BACKLOG  128
 #define SOCKET_BUFFER   (4 * (int)MiB)    /* adds 10 to 30 % to 1 MiB requests */
 #define ACCEPT_RETRY_NS (100 * NS_PER_MS) /* out of descriptors: look again */
 #define NOTICE_MAX      (ERR_TEXT_MAX + 64)
@@ -108,9 +102,7 @@ void nbd_server_destroy(struct nbd_server *s)
     for (unsigned i = 0; i < s->nlisteners; i++) {
         struct nbd_listener *l = &s->listeners[i];
         assert(!l->accepting);
-        free(l->path);
-        free(l->address);
-        free(l->host);
+        listener_close(&l->at);
     }
     for (unsigned i = 0; i < s->nexports; i++) {
         free(s->exports[i].name);
@@ -203,10 +195,10 @@ static bool wait_for_slot(struct nbd_server *s)
 
 static void accept_one(struct nbd_listener *l)
 {
-    int fd = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    int fd = accept4(l->at.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
     if (fd >= 0) {
-        tune_socket(fd, !l->path);
+        tune_socket(fd, !l->at.path);
         if (conn_start(l->server, fd) < 0) {
             nbd_notice(l->server, "no memory for another client");
         }
@@ -225,205 +217,25 @@ static void accept_clients(void *listener)
     struct nbd_server *s = l->server;
 
     while (wait_for_slot(s)) {
-        int rc = fd_poll(l->fd, POLLIN, UINT64_MAX);
+        int rc = fd_poll(l->at.fd, POLLIN, UINT64_MAX);
         if (s->stopping) {
             break;
         }
         if (rc < 0) {
-            nbd_notice(s, "%s: cannot accept clients: %s", l->address, err_name(rc));
+            nbd_notice(s, "%s: cannot accept clients: %s", l->at.address, err_name(rc));
             break;
         }
         if (s->nconns < s->config.max_clients) {
             accept_one(l);
         }
     }
-    close(l->fd);
-    if (l->path) {
-        unlink(l->path);
+    close(l->at.fd);
+    l->at.fd = -1;
+    if (l->at.path) {
+        unlink(l->at.path);
     }
     l->accepting = false;
     co_queue_wake_all(&s->changed);
-}
-
-/* ---- listening ---- */
-
-/* Has the process that listens at the other end died? The kernel lets go of a killed process's io_uring,
- * and of the sockets it holds, a while after the process is gone: connecting still works then. */
-static bool listener_is_dead(int fd)
-{
-    struct ucred peer;
-    socklen_t len = sizeof(peer);
-
-    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && peer.pid > 0 &&
-           kill(peer.pid, 0) < 0 && errno == ESRCH;
-}
-
-/* A socket file that nobody listens on is what a killed server left. */
-static bool is_stale(const struct sockaddr_un *sa)
-{
-    struct stat st;
-
-    if (lstat(sa->sun_path, &st) < 0 || !S_ISSOCK(st.st_mode)) {
-        return false;
-    }
-    AUTO_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0) {
-        return false;
-    }
-    return connect(fd, (const struct sockaddr *)sa, sizeof(*sa)) < 0 ? errno == ECONNREFUSED
-                                                                     : listener_is_dead(fd);
-}
-
-static int listen_unix(struct nbd_listener *l, const char *path, struct err *err)
-{
-    struct sockaddr_un sa = {.sun_family = AF_UNIX};
-
-    if (!*path || strlen(path) >= sizeof(sa.sun_path)) {
-        return err_set(err, -EINVAL, "listen on 'unix:%s': the path of a socket has 1 to %zu bytes", path,
-                       sizeof(sa.sun_path) - 1);
-    }
-    strcpy(sa.sun_path, path);
-    AUTO_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0) {
-        return err_set_errno(err, -errno, "listen on 'unix:%s'", path);
-    }
-    int rc = bind(fd, (struct sockaddr *)&sa, sizeof(sa));
-    if (rc < 0 && errno == EADDRINUSE && is_stale(&sa)) {
-        unlink(path);
-        rc = bind(fd, (struct sockaddr *)&sa, sizeof(sa));
-    }
-    if (rc < 0) {
-        return err_set_errno(err, -errno, "listen on 'unix:%s'", path);
-    }
-    l->path = realpath(path, NULL); /* so that its URI can be used from everywhere */
-    if (!l->path || asprintf(&l->address, "unix:%s", l->path) < 0) {
-        l->address = NULL;
-        unlink(path);
-        return err_set(err, -ENOMEM, "no memory to listen on 'unix:%s'", path);
-    }
-    if (listen(fd, LISTEN_BACKLOG) < 0) {
-        int code = -errno;
-        unlink(path);
-        return err_set_errno(err, code, "listen on 'unix:%s'", path);
-    }
-    l->fd = TAKE_FD(fd);
-    return 0;
-}
-
-/* "[HOST][:PORT]", with an IPv6 address in brackets. */
-static int split_host(const char *text, char **ret_host, unsigned *ret_port, struct err *err)
-{
-    const char *end = *text == '[' ? strchr(text, ']') : NULL;
-    const char *colon = strrchr(end ? end : text, ':');
-    const char *host = end ? text + 1 : text;
-    size_t host_len = end ? (size_t)(end - host) : colon ? (size_t)(colon - text) : strlen(text);
-    unsigned long port = NBD_PORT;
-
-    if (*text == '[' && (!end || (end[1] && end[1] != ':'))) {
-        return err_set(err, -EINVAL, "listen on 'tcp:%s': expected tcp:[ADDRESS]:PORT", text);
-    }
-    if (!end && colon && memchr(text, ':', host_len)) {
-        return err_set(err, -EINVAL, "listen on 'tcp:%s': put an IPv6 address in brackets", text);
-    }
-    if (colon) {
-        char *rest;
-        errno = 0;
-        port = strtoul(colon + 1, &rest, 10);
-        if (!colon[1] || *rest || errno || port > 65535 || colon[1] == '-' || colon[1] == '+') {
-            return err_set(err, -EINVAL, "listen on 'tcp:%s': the port is a number from 0 to 65535", text);
-        }
-    }
-    char *copy = strndup(host, host_len);
-    if (!copy) {
-        return err_set(err, -ENOMEM, "no memory to listen on 'tcp:%s'", text);
-    }
-    *ret_host = copy;
-    *ret_port = (unsigned)port;
-    return 0;
-}
-
-struct lookup {
-    const char *host;
-    unsigned port;
-    struct addrinfo *found;
-};
-
-/* Blocking, so it runs on a worker thread. */
-static int look_up(void *arg)
-{
-    struct lookup *l = arg;
-    struct addrinfo hints = {
-        .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
-    char port[16];
-
-    snprintf(port, sizeof(port), "%u", l->port);
-    return getaddrinfo(*l->host ? l->host : NULL, port, &hints, &l->found);
-}
-
-static int bind_tcp(const struct addrinfo *ai)
-{
-    int on = 1, off = 0;
-    AUTO_CLOSE int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-
-    if (fd < 0) {
-        return -errno;
-    }
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-    if (ai->ai_family == AF_INET6) {
-        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off)); /* "any" means IPv4 as well */
-    }
-    if (bind(fd, ai->ai_addr, ai->ai_addrlen) < 0 || listen(fd, LISTEN_BACKLOG) < 0) {
-        return -errno;
-    }
-    return TAKE_FD(fd);
-}
-
-static unsigned bound_port(int fd)
-{
-    struct sockaddr_storage ss;
-    socklen_t len = sizeof(ss);
-
-    if (getsockname(fd, (struct sockaddr *)&ss, &len) < 0) {
-        return 0;
-    }
-    return ntohs(ss.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&ss)->sin6_port
-                                          : ((struct sockaddr_in *)&ss)->sin_port);
-}
-
-static int listen_tcp(struct nbd_listener *l, const char *text, struct err *err)
-{
-    struct lookup look = {0};
-    int fd = -EADDRNOTAVAIL;
-
-    int rc = split_host(text, &l->host, &look.port, err);
-    if (rc < 0) {
-        return rc;
-    }
-    look.host = l->host;
-    rc = loop_work(look_up, &look);
-    if (rc != 0) {
-        return err_set(err, -EINVAL, "listen on 'tcp:%s': %s", text, gai_strerror(rc));
-    }
-    /* Any address: the IPv6 one first, which takes both kinds. */
-    for (const struct addrinfo *ai = *l->host ? NULL : look.found; ai && fd < 0; ai = ai->ai_next) {
-        fd = ai->ai_family == AF_INET6 ? bind_tcp(ai) : fd;
-    }
-    for (const struct addrinfo *ai = look.found; ai && fd < 0; ai = ai->ai_next) {
-        fd = bind_tcp(ai);
-    }
-    freeaddrinfo(look.found);
-    if (fd < 0) {
-        return err_set_errno(err, fd, "listen on 'tcp:%s'", text);
-    }
-    l->port = bound_port(fd);
-    const char *form = strchr(l->host, ':') ? "tcp:[%s]:%u" : "tcp:%s:%u";
-    if (asprintf(&l->address, form, l->host, l->port) < 0) {
-        l->address = NULL;
-        close(fd);
-        return err_set(err, -ENOMEM, "no memory to listen on 'tcp:%s'", text);
-    }
-    l->fd = fd;
-    return 0;
 }
 
 int nbd_server_listen(struct nbd_server *s, const char *address, struct err *err)
@@ -432,29 +244,17 @@ int nbd_server_listen(struct nbd_server *s, const char *address, struct err *err
         return err_set(err, -EINVAL, "more than %u addresses to listen on", NBD_LISTENERS_MAX);
     }
     struct nbd_listener *l = &s->listeners[s->nlisteners];
-    *l = (struct nbd_listener){.server = s, .fd = -1};
-    int rc;
-    if (strncmp(address, "unix:", 5) == 0) {
-        rc = listen_unix(l, address + 5, err);
-    } else if (strncmp(address, "tcp:", 4) == 0) {
-        rc = listen_tcp(l, address + 4, err);
-    } else {
-        rc = err_set(err, -EINVAL, "listen on '%s': expected unix:PATH or tcp:HOST:PORT", address);
-    }
-    if (rc == 0) {
-        l->accepting = true;
-        rc = co_start_later(accept_clients, l);
-        if (rc < 0) {
-            l->accepting = false;
-            close(l->fd);
-            err_set(err, rc, "no memory to listen on '%s'", address);
-        }
-    }
+    *l = (struct nbd_listener){.server = s};
+    int rc = listener_open(&l->at, address, NBD_PORT, err);
     if (rc < 0) {
-        free(l->path);
-        free(l->address);
-        free(l->host);
         return rc;
+    }
+    l->accepting = true;
+    rc = co_start_later(accept_clients, l);
+    if (rc < 0) {
+        l->accepting = false;
+        listener_close(&l->at);
+        return err_set(err, rc, "no memory to listen on '%s'", address);
     }
     s->nlisteners++;
     return 0;
@@ -464,12 +264,12 @@ int nbd_server_listen(struct nbd_server *s, const char *address, struct err *err
 
 const char *nbd_server_address(const struct nbd_server *s, unsigned n)
 {
-    return n < s->nlisteners ? s->listeners[n].address : NULL;
+    return n < s->nlisteners ? s->listeners[n].at.address : NULL;
 }
 
 unsigned nbd_server_port(const struct nbd_server *s, unsigned n)
 {
-    return n < s->nlisteners ? s->listeners[n].port : 0;
+    return n < s->nlisteners ? s->listeners[n].at.port : 0;
 }
 
 /* Percent-encode what is not plainly allowed in a URI; '/' stays if @slash. */
@@ -494,7 +294,7 @@ char *nbd_server_uri(const struct nbd_server *s, unsigned n, const char *export_
     if (n >= s->nlisteners) {
         return NULL;
     }
-    const struct nbd_listener *l = &s->listeners[n];
+    const struct listener *l = &s->listeners[n].at;
     FILE *out = open_memstream(&text, &len);
     if (!out) {
         return NULL;
@@ -545,7 +345,7 @@ void nbd_server_stop(struct nbd_server *s)
     s->stopping = true;
     for (unsigned i = 0; i < s->nlisteners; i++) {
         if (s->listeners[i].accepting) {
-            fd_poll_cancel(s->listeners[i].fd);
+            fd_poll_cancel(s->listeners[i].at.fd);
         }
     }
     co_queue_wake_all(&s->slot);
