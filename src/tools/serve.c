@@ -35,11 +35,11 @@ static void on_notice(void *opaque, const char *sentence)
     tool_error(s->tool, "%s", sentence);
 }
 
-static void on_client_left(void *opaque)
+static void on_client_changed(void *opaque, const struct nbd_client_info *info)
 {
     struct serve *s = opaque;
 
-    if (s->once && nbd_server_clients(s->server) == 0) {
+    if (s->once && !info->connected && nbd_server_clients(s->server) == 0) {
         wind_down(s);
     }
 }
@@ -575,7 +575,7 @@ int tool_serve(struct tool *t, int argc, char **argv)
     s.config = (struct nbd_server_config){.handshake_timeout_ns = NBD_HANDSHAKE_DEFAULT_NS,
                                           .spin_ns = spin_default_ns(),
                                           .notice = on_notice,
-                                          .client_left = on_client_left,
+                                          .client_changed = on_client_changed,
                                           .opaque = &s};
     /* No more of them than there are arguments. */
     s.images = calloc((size_t)argc + 1, sizeof(*s.images));

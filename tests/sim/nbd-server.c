@@ -24,9 +24,9 @@ struct setup {
     unsigned left; /* clients that were served and have gone */
 };
 
-static void client_left(void *opaque)
+static void client_changed(void *opaque, const struct nbd_client_info *info)
 {
-    ((struct setup *)opaque)->left++;
+    ((struct setup *)opaque)->left += !info->connected;
 }
 
 static void begin(struct setup *s)
@@ -43,7 +43,7 @@ static void begin(struct setup *s)
     } else {
         WORLD_OPEN(&s->w, "{\"driver\":\"file\",\"filename\":\"disk\"}");
     }
-    s->config.client_left = client_left;
+    s->config.client_changed = client_changed;
     s->config.opaque = s;
     if (!s->config.handshake_timeout_ns) {
         s->config.handshake_timeout_ns = NBD_HANDSHAKE_DEFAULT_NS;

@@ -31,6 +31,15 @@ static void free_ops(struct nbd_conn *c)
     }
 }
 
+/* It does not count any more. */
+static void conn_leave(struct nbd_conn *c)
+{
+    if (!list_empty(&c->link)) {
+        list_del(&c->link);
+        c->server->nconns--;
+    }
+}
+
 static void conn_free(struct nbd_conn *c)
 {
     struct nbd_server *s = c->server;
@@ -43,11 +52,10 @@ static void conn_free(struct nbd_conn *c)
     for (unsigned i = 0; i < RX_MAX; i++) {
         buf_put(c->rx[i].data, RX_BYTES);
     }
-    list_del(&c->link);
-    s->nconns--;
+    conn_leave(c);
+    free(c);
     co_queue_wake_all(&s->slot); /* whichever listener has somebody waiting */
     co_queue_wake_all(&s->changed);
-    free(c);
 }
 
 /* The requests that still run finish and are answered, if anybody listens. */
@@ -61,28 +69,40 @@ static void conn_finish(struct nbd_conn *c)
     conn_drop_replies(c);
 }
 
+static void tell_changed(struct nbd_conn *c, bool connected)
+{
+    struct nbd_server *s = c->server;
+    const struct nbd_client_info info = {
+        .id = c->id, .connected = connected, .export = c->export->name, .address = c->address};
+
+    if (s->config.client_changed) {
+        s->config.client_changed(s->config.opaque, &info);
+    }
+}
+
 static void conn_main(void *conn)
 {
     struct nbd_conn *c = conn;
-    struct nbd_server *s = c->server;
-    bool served = false;
+    bool served = nbd_handshake(c) == 0 && !c->export->removed;
 
-    if (nbd_handshake(c) == 0) {
+    c->negotiating = false;
+    if (served) {
         timer_disarm(&c->handshake_timer);
-        served = true;
+        tell_changed(c, true);
         if (co_start_later(conn_sender, c) == 0) {
             c->sender_alive = true;
             nbd_transmission(c);
         }
         conn_finish(c);
     }
-    conn_free(c);
-    if (served && s->config.client_left) {
-        s->config.client_left(s->config.opaque);
+    conn_leave(c);
+    if (served) {
+        tell_changed(c, false);
     }
+    conn_free(c);
 }
 
-int conn_start(struct nbd_server *s, int fd)
+int conn_start(struct nbd_server *s, int fd, const char *address)
 {
     struct nbd_conn *c = calloc(1, sizeof(*c));
 
@@ -92,6 +112,9 @@ int conn_start(struct nbd_server *s, int fd)
     }
     c->server = s;
     c->fd = fd;
+    c->id = ++s->next_conn;
+    c->address = address;
+    c->negotiating = true;
     c->recv_max = RX_BYTES;
     c->gather_bytes = GATHER_MIN;
     list_init(&c->free_ops);

@@ -39,6 +39,7 @@ struct nbd_export {
     char *description; /* or NULL */
     struct node *node;
     bool read_only;
+    bool removed; /* not for new clients */
 };
 
 struct rx {
@@ -67,6 +68,8 @@ struct nbd_conn {
     struct nbd_server *server;
     struct list link; /* server->conns */
     int fd;
+    unsigned id;
+    const char *address; /* of the listener; "" */
     struct nbd_tls *tls;
     struct timer handshake_timer;
 
@@ -74,6 +77,7 @@ struct nbd_conn {
     const struct nbd_export *export;
     const struct nbd_export *meta_export; /* base:allocation was selected for it, or NULL */
     bool no_zeroes, structured;
+    bool negotiating; /* it may hold on to an export that it has not chosen yet */
 
     /* receiving */
     struct rx rx[RX_MAX];
@@ -116,12 +120,12 @@ struct nbd_listener {
 struct nbd_server {
     struct nbd_server_config config;
     struct nbd_tls_creds *creds;
-    struct nbd_export *exports;
+    struct nbd_export **exports;
     unsigned nexports;
     struct nbd_listener listeners[NBD_LISTENERS_MAX];
     unsigned nlisteners;
     struct list conns;
-    unsigned nconns;
+    unsigned nconns, next_conn;
     unsigned in_flight;
     uint64_t bytes;
     struct co_queue room;    /* readers that wait for the common budget */
@@ -137,7 +141,7 @@ void nbd_notice(const struct nbd_server *s, const char *fmt, ...) PRINTF(2, 3);
 /* ---- conn.c: its life, its bytes ---- */
 
 /* Make a connection and its coroutines. Owns @fd. */
-int conn_start(struct nbd_server *s, int fd);
+int conn_start(struct nbd_server *s, int fd, const char *address);
 /* Read no more requests; the running ones finish. */
 void conn_stop(struct nbd_conn *c);
 /* The socket is of no use any more. */

@@ -63,11 +63,11 @@ static int malformed(struct nbd_conn *c, uint32_t option)
 static const struct nbd_export *find_export(const struct nbd_server *s, struct nbd_string name)
 {
     for (unsigned i = 0; i < s->nexports; i++) {
-        if (nbd_string_is(name, s->exports[i].name)) {
-            return &s->exports[i];
+        if (nbd_string_is(name, s->exports[i]->name)) {
+            return s->exports[i];
         }
     }
-    return name.len == 0 && s->nexports > 0 ? &s->exports[0] : NULL;
+    return name.len == 0 && s->nexports > 0 ? s->exports[0] : NULL;
 }
 
 static uint16_t transmission_flags(const struct nbd_conn *c, const struct nbd_export *e)
@@ -129,7 +129,7 @@ static int opt_list(struct nbd_conn *c, const uint8_t *data, uint32_t len)
         return malformed(c, NBD_OPT_LIST);
     }
     for (unsigned i = 0; i < c->server->nexports; i++) {
-        const struct nbd_export *e = &c->server->exports[i];
+        const struct nbd_export *e = c->server->exports[i];
         uint8_t length[4];
         put_be32(length, (uint32_t)strlen(e->name));
         struct iovec iov[] = {

@@ -92,6 +92,15 @@ int nbd_server_create(const struct nbd_server_config *config, struct nbd_server 
     return 0;
 }
 
+static void export_free(struct nbd_export *e)
+{
+    if (e) {
+        free(e->name);
+        free(e->description);
+        free(e);
+    }
+}
+
 void nbd_server_destroy(struct nbd_server *s)
 {
     if (!s) {
@@ -105,8 +114,7 @@ void nbd_server_destroy(struct nbd_server *s)
         listener_close(&l->at);
     }
     for (unsigned i = 0; i < s->nexports; i++) {
-        free(s->exports[i].name);
-        free(s->exports[i].description);
+        export_free(s->exports[i]);
     }
     free(s->exports);
     nbd_tls_creds_destroy(s->creds);
@@ -123,27 +131,77 @@ int nbd_server_export(struct nbd_server *s, const char *name, struct node *node,
         return err_set(err, -EINVAL, "more than %u exports", NBD_EXPORTS_MAX);
     }
     for (unsigned i = 0; i < s->nexports; i++) {
-        if (strcmp(s->exports[i].name, name) == 0) {
+        if (strcmp(s->exports[i]->name, name) == 0) {
             return err_set(err, -EEXIST, "two exports have the name '%s'", name);
         }
     }
-    struct nbd_export *grown = realloc(s->exports, (s->nexports + 1) * sizeof(*grown));
-    if (!grown) {
+    struct nbd_export **grown = realloc(s->exports, (s->nexports + 1) * sizeof(*grown));
+    if (grown) {
+        s->exports = grown;
+    }
+    struct nbd_export *e = grown ? malloc(sizeof(*e)) : NULL;
+    if (e) {
+        *e = (struct nbd_export){.name = strdup(name),
+                                 .description = description ? strdup(description) : NULL,
+                                 .node = node,
+                                 .read_only = read_only || node_is_read_only(node)};
+    }
+    if (!e || !e->name || (description && !e->description)) {
+        export_free(e);
         return err_set(err, -ENOMEM, "no memory for export '%s'", name);
     }
-    s->exports = grown;
-    struct nbd_export *e = &grown[s->nexports];
-    *e = (struct nbd_export){.name = strdup(name),
-                             .description = description ? strdup(description) : NULL,
-                             .node = node,
-                             .read_only = read_only || node_is_read_only(node)};
-    if (!e->name || (description && !e->description)) {
-        free(e->name);
-        free(e->description);
-        return err_set(err, -ENOMEM, "no memory for export '%s'", name);
-    }
-    s->nexports++;
+    s->exports[s->nexports++] = e;
     return 0;
+}
+
+/* Is it still needed for a client, whatever becomes of it? */
+static bool is_used(const struct nbd_server *s, const struct nbd_export *e, bool negotiating)
+{
+    const struct nbd_conn *c;
+
+    list_for_each (c, &s->conns, link) {
+        if (c->export == e || (negotiating && c->negotiating)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+int nbd_server_unexport(struct nbd_server *s, const char *name, bool hard, struct nbd_export **ret_export,
+                        struct err *err)
+{
+    unsigned i = 0;
+    struct nbd_conn *c;
+
+    while (i < s->nexports && strcmp(s->exports[i]->name, name) != 0) {
+        i++;
+    }
+    if (i == s->nexports) {
+        return err_set(err, -ENOENT, "there is no export '%s'", name);
+    }
+    struct nbd_export *e = s->exports[i];
+    if (!hard && is_used(s, e, false)) {
+        return err_set(err, -EBUSY, "export '%s' still in use", name);
+    }
+    memmove(&s->exports[i], &s->exports[i + 1], (--s->nexports - i) * sizeof(struct nbd_export *));
+    e->removed = true;
+    list_for_each (c, &s->conns, link) {
+        if (c->export == e) {
+            conn_fail(c);
+        } else if (c->meta_export == e) {
+            c->meta_export = NULL;
+        }
+    }
+    *ret_export = e;
+    return 0;
+}
+
+void nbd_server_unexport_wait(struct nbd_server *s, struct nbd_export *e)
+{
+    while (is_used(s, e, true)) {
+        co_queue_wait(&s->changed);
+    }
+    export_free(e);
 }
 
 /* ---- accepting ---- */
@@ -177,7 +235,7 @@ int nbd_server_adopt(struct nbd_server *s, int fd)
         close(fd);
         return -ESHUTDOWN;
     }
-    return conn_start(s, fd);
+    return conn_start(s, fd, "");
 }
 
 /* Wait for a place; false when the server ends. */
@@ -199,7 +257,7 @@ static void accept_one(struct nbd_listener *l)
 
     if (fd >= 0) {
         tune_socket(fd, !l->at.path);
-        if (conn_start(l->server, fd) < 0) {
+        if (conn_start(l->server, fd, l->at.address) < 0) {
             nbd_notice(l->server, "no memory for another client");
         }
     } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {

@@ -14,6 +14,7 @@
 #include "wire/nbd.h"
 
 struct nbd_server;
+struct nbd_export;
 
 /* Requests and payload bytes that one connection, and all of them together, may have in flight. A
  * connection that has nothing in flight may always start one request, so that a greedy client
@@ -37,6 +38,13 @@ enum nbd_tls_mode {
     NBD_TLS_REQUIRE, /* nothing but STARTTLS is answered without it */
 };
 
+struct nbd_client_info {
+    unsigned id;         /* of this client of this server, from 1 */
+    bool connected;      /* else: has left */
+    const char *export;  /* name */
+    const char *address; /* that it came to, as nbd_server_address; "" if it was adopted */
+};
+
 struct nbd_server_config {
     unsigned max_clients;          /* at once; 0: NBD_CLIENTS_DEFAULT. More of them wait to be accepted. */
     uint64_t handshake_timeout_ns; /* UINT64_MAX: none */
@@ -48,8 +56,8 @@ struct nbd_server_config {
     bool tls_verify_peer;         /* clients must show a certificate signed by ca-cert.pem */
     /* Something a person should know. May be NULL. */
     void (*notice)(void *opaque, const char *sentence);
-    /* A client that had reached the transmission phase has left. May be NULL. */
-    void (*client_left)(void *opaque);
+    /* A client has chosen its export, or has left after that. May be NULL. */
+    void (*client_changed)(void *opaque, const struct nbd_client_info *info);
     void *opaque;
 };
 
@@ -62,6 +70,15 @@ void nbd_server_destroy(struct nbd_server *s);
  * takes no reference: the node outlives it. @description may be NULL. -EEXIST, -EINVAL. */
 int nbd_server_export(struct nbd_server *s, const char *name, struct node *node, bool read_only,
                       const char *description, struct err *err);
+
+/* No more clients for the export called @name. Those that have it: -EBUSY if there are any, or with @hard
+ * they are disconnected. On success *@ret_export is for nbd_server_unexport_wait, which must be called.
+ * -ENOENT. */
+int nbd_server_unexport(struct nbd_server *s, const char *name, bool hard, struct nbd_export **ret_export,
+                        struct err *err);
+/* Wait until the last request of the last client of the export is done; its node is not used any more then,
+ * and @e is gone. */
+co_fn void nbd_server_unexport_wait(struct nbd_server *s, struct nbd_export *e);
 
 /* Listen on "unix:PATH" (made by this call and removed by nbd_server_stop; one left by a dead
  * server is replaced) or "tcp:[HOST][:PORT]" (port 0: any free one; default 10809), and accept
