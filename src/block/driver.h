@@ -184,6 +184,12 @@ struct bitmap_ops {
  * UINT64_MAX), and its fields (the callee's to decref). */
 typedef void dump_out(void *opaque, uint64_t offset, const char *what, uint64_t index, json_t *fields);
 
+/* Tells who waits how far long work is; step NULL: nobody wants to know. */
+struct progress {
+    void (*step)(void *opaque, uint64_t done, uint64_t total);
+    void *opaque;
+};
+
 struct driver {
     const char *name;
     enum driver_kind kind;
@@ -239,7 +245,7 @@ struct driver {
     /* Change what an image was created with. @options: as the user wrote them; what is known is taken
      * out. */
     const struct option *amend_options;
-    co_fn int (*amend)(struct node *n, json_t *options, struct err *err);
+    co_fn int (*amend)(struct node *n, json_t *options, const struct progress *progress, struct err *err);
     /* FORMAT: another name of the backing file in the image (NULL or "": none); the open one stays. */
     co_fn int (*change_backing)(struct node *n, const char *name, const char *format);
     /* FORMAT: drop all data, so that the backing file shows everywhere. */

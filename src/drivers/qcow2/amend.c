@@ -28,6 +28,22 @@ const struct option qcow2_amend_options[] = {
     {0},
 };
 
+struct wanted {
+    struct amend a;
+    bool size, refcount_bits, lazy, data_file, data_file_raw, backing;
+    int compat;
+    const struct progress *progress;
+    unsigned long_steps, long_steps_done; /* that tell how far they are */
+};
+
+/* Of the long step that is on. */
+static void tell(const struct wanted *w, uint64_t done, uint64_t total)
+{
+    if (w->progress->step) {
+        w->progress->step(w->progress->opaque, w->long_steps_done * total + done, w->long_steps * total);
+    }
+}
+
 /* ---- the width of refcounts ---- */
 
 /* One behind the last cluster that is counted or in the file. */
@@ -58,6 +74,7 @@ static co_fn int used_end(struct node *n, uint64_t *ret)
 
 struct rebuild {
     struct node *n;
+    const struct wanted *w;
     unsigned order;
     uint64_t per_block;
     uint64_t first, blocks, table_clusters; /* blocks first, then the table */
@@ -119,6 +136,7 @@ static co_fn int make_blocks(const struct rebuild *b, bool write, struct err *er
             r = qcow2_write_meta(b->n, 0, (b->first + i) << q->cluster_bits, block, q->cluster_bytes);
             r = r < 0 ? err_set_errno(err, r, "Could not write a refcount block") : 0;
         }
+        tell(b->w, (write ? b->blocks : 0) + i + 1, 2 * b->blocks);
     }
     buf_put(block, q->cluster_bytes);
     return r;
@@ -175,10 +193,10 @@ static co_fn int use_new(const struct rebuild *b, uint64_t *table, struct err *e
     return 0;
 }
 
-static co_fn int set_width_locked(struct node *n, unsigned order, struct err *err)
+static co_fn int set_width_locked(struct node *n, const struct wanted *w, unsigned order, struct err *err)
 {
     struct qcow2 *q = qcow2_of(n);
-    struct rebuild b = {.n = n, .order = order};
+    struct rebuild b = {.n = n, .w = w, .order = order};
     uint64_t end;
     int r = used_end(n, &end);
 
@@ -279,26 +297,38 @@ static co_fn int expand_table(struct node *n, uint64_t table)
     return r;
 }
 
-static co_fn int expand_l1(struct node *n, const uint64_t *l1, uint32_t entries)
+/* How many entries of all L1 tables are done. */
+struct expansion {
+    const struct wanted *w;
+    uint64_t done, total;
+};
+
+static co_fn int expand_l1(struct node *n, const uint64_t *l1, uint32_t entries, struct expansion *x)
 {
     int r = 0;
 
     for (uint32_t i = 0; r == 0 && i < entries; i++) {
         uint64_t table = l1[i] & QCOW2_OFFSET_MASK;
         r = table ? expand_table(n, table) : 0;
+        tell(x->w, ++x->done, x->total);
     }
     return r;
 }
 
-static co_fn int expand_all(struct node *n)
+static co_fn int expand_all(struct node *n, const struct wanted *w)
 {
     struct qcow2 *q = qcow2_of(n);
-    int r = expand_l1(n, q->l1, q->h.l1_entries);
+    struct expansion x = {.w = w, .total = q->h.l1_entries};
+
+    for (uint32_t i = 0; i < q->snapshots_read; i++) {
+        x.total += q->snapshot[i].l1_entries;
+    }
+    int r = expand_l1(n, q->l1, q->h.l1_entries, &x);
 
     for (uint32_t i = 0; r == 0 && i < q->snapshots_read; i++) {
         AUTO_FREE uint64_t *l1 = NULL;
         r = qcow2_read_table(n, q->snapshot[i].l1_offset, q->snapshot[i].l1_entries, &l1);
-        r = r < 0 ? r : expand_l1(n, l1, q->snapshot[i].l1_entries);
+        r = r < 0 ? r : expand_l1(n, l1, q->snapshot[i].l1_entries, &x);
     }
     return r < 0 ? r : qcow2_settle(n);
 }
@@ -359,10 +389,10 @@ static co_fn int write_as(struct node *n, struct qcow2_header h, struct err *err
     return 0;
 }
 
-static co_fn int downgrade(struct node *n, struct err *err)
+static co_fn int downgrade(struct node *n, const struct wanted *w, struct err *err)
 {
     struct qcow2 *q = qcow2_of(n);
-    int r = expand_all(n);
+    int r = expand_all(n, w);
 
     if (r < 0) {
         return err_set_errno(err, r, "Could not turn zero clusters into data clusters");
@@ -408,12 +438,6 @@ static int parse_compat(const struct amend *a, int *ret, struct err *err)
                                                                     : -1;
     return *ret < 0 ? err_set(err, -EINVAL, "Unknown compatibility level %s", a->compat) : 0;
 }
-
-struct wanted {
-    struct amend a;
-    bool size, refcount_bits, lazy, data_file, data_file_raw, backing;
-    int compat;
-};
 
 static void note_given(struct wanted *w, const json_t *options)
 {
@@ -496,17 +520,22 @@ static co_fn int set_data_file(struct node *n, const struct wanted *w, struct er
     return write_as(n, h, err);
 }
 
+static unsigned wanted_order(const struct qcow2 *q, const struct wanted *w)
+{
+    return w->refcount_bits ? (unsigned)__builtin_ctzll(w->a.refcount_bits) : q->h.refcount_order;
+}
+
 static co_fn int amend_locked(struct node *n, const struct wanted *w, struct err *err)
 {
     struct qcow2 *q = qcow2_of(n);
-    unsigned order = w->refcount_bits ? (unsigned)__builtin_ctzll(w->a.refcount_bits) : q->h.refcount_order;
+    unsigned order = wanted_order(q, w);
     int r = 0;
 
     if (w->compat == TO_V3 && q->h.version < 3) {
         r = upgrade(n, err);
     }
     if (r == 0 && order != q->h.refcount_order) {
-        r = set_width_locked(n, order, err);
+        r = set_width_locked(n, w, order, err);
     }
     if (r == 0 && (w->data_file || w->data_file_raw)) {
         r = set_data_file(n, w, err);
@@ -521,8 +550,7 @@ static co_fn int downgrade_locked(struct node *n, const struct wanted *w, struct
 {
     int r = may_downgrade(n, err);
 
-    (void)w;
-    return r < 0 ? r : downgrade(n, err);
+    return r < 0 ? r : downgrade(n, w, err);
 }
 
 /* One step, with nobody else changing the image meanwhile. */
@@ -540,24 +568,29 @@ static co_fn int change(struct node *n, const struct wanted *w,
     return r < 0 ? r : end < 0 ? err_set_errno(err, end, "Could not write the image's metadata") : 0;
 }
 
-static co_fn int amend(struct node *n, const struct wanted *w, struct err *err)
+static co_fn int amend(struct node *n, struct wanted *w, struct err *err)
 {
+    const struct qcow2 *q = qcow2_of(n);
+    bool resize_counts = wanted_order(q, w) != q->h.refcount_order;
+    bool to_v2 = w->compat == TO_V2 && q->h.version >= 3;
+    w->long_steps = (unsigned)resize_counts + to_v2;
     int r = change(n, w, amend_locked, err);
 
+    w->long_steps_done = resize_counts;
     /* A version 3 image with snapshots can change its size, version 2 cannot; and version 2 wants that
      * the snapshots have the disk's size. */
     if (r == 0 && w->size) {
         r = qcow2_truncate(n, w->a.size, 0, err);
     }
-    if (r == 0 && w->compat == TO_V2 && qcow2_of(n)->h.version >= 3) {
+    if (r == 0 && to_v2) {
         r = change(n, w, downgrade_locked, err);
     }
     return r;
 }
 
-int qcow2_amend(struct node *n, json_t *options, struct err *err)
+int qcow2_amend(struct node *n, json_t *options, const struct progress *progress, struct err *err)
 {
-    struct wanted w = {.compat = KEEP};
+    struct wanted w = {.compat = KEEP, .progress = progress};
 
     note_given(&w, options);
     int r = options_apply(qcow2_amend_options, &w.a, options, err);

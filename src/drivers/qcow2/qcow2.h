@@ -571,7 +571,7 @@ co_fn int qcow2_measure(void *create_state, struct node *source, uint64_t size, 
                         uint64_t *ret_full, struct err *err);
 /* What the bitmaps in a list of an image of @size bytes would take in the new one. */
 uint64_t qcow2_measure_bitmaps(const void *create_state, const json_t *bitmaps, uint64_t size);
-co_fn int qcow2_amend(struct node *n, json_t *options, struct err *err);
+co_fn int qcow2_amend(struct node *n, json_t *options, const struct progress *progress, struct err *err);
 co_fn int qcow2_create(struct graph *g, const char *filename, void *create_state, uint64_t size,
                        struct err *err);
 

@@ -55,6 +55,14 @@ static void print_error(const struct img *img, struct err *err)
     }
 }
 
+static void step(void *opaque, uint64_t done, uint64_t total)
+{
+    struct img_progress *p = opaque;
+
+    p->total = total;
+    img_progress_add(p, done - p->done);
+}
+
 static co_fn int amend(struct img *img, struct node *n)
 {
     struct img_progress progress = {0};
@@ -64,7 +72,7 @@ static co_fn int amend(struct img *img, struct node *n)
 
     if (r == 0) {
         img_progress_start(&progress, img->a.progress && !img->a.quiet, 1, 1);
-        r = n->drv->amend(n, options, &err);
+        r = n->drv->amend(n, options, &(struct progress){step, &progress}, &err);
         img_progress_end(&progress, r == 0);
     }
     if (r < 0) {
