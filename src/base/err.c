@@ -54,5 +54,7 @@ int err_prefix(struct err *err, const char *fmt, ...)
 
 const char *err_name(int code)
 {
-    return strerror(code < 0 ? -code : code);
+    int number = code < 0 ? -code : code;
+
+    return number == 4096 ? "The request was dropped" : strerror(number); /* REQ_DROPPED */
 }

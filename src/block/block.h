@@ -84,6 +84,10 @@ struct req {
     uint64_t asked_offset, asked_bytes;
 };
 
+/* What node_io returns for a request that was dropped: it is never answered, so an export sends no
+ * reply. Beyond every errno. */
+#define REQ_DROPPED (-4096)
+
 /* The gate. Performs the request and returns 0 or -errno:
  * -EIO past the end, -EPERM on a read-only node, -EINVAL for malformed requests, -ENOTSUP for what
  * neither the driver nor a fallback can do, or the driver's error.
@@ -106,11 +110,14 @@ co_fn int node_truncate(struct node *n, uint64_t size, unsigned flags, struct er
 /* ---- the graph ---- */
 
 enum notice_kind {
-    NOTICE_WARNING,  /* a sentence for the user */
-    NOTICE_MISMATCH, /* first line of a verification report */
-    NOTICE_DETAIL,   /* the lines that follow it */
-    NOTICE_CORRUPT,  /* an image was found damaged and is now read-only */
+    NOTICE_WARNING,    /* a sentence for the user */
+    NOTICE_MISMATCH,   /* first line of a verification report */
+    NOTICE_DETAIL,     /* the lines that follow it */
+    NOTICE_CORRUPT,    /* an image was found damaged and is now read-only */
+    NOTICE_BREAKPOINT, /* a request has stopped at a breakpoint, or goes on */
 };
+
+struct fault_event; /* drivers/fault/fault.h */
 
 /* What a tool gives and learns. All nodes of a graph live on one loop. */
 struct graph {
@@ -123,6 +130,9 @@ struct graph {
     /* Something happened that a monitor tells its clients: an event of QMP, and its members (the callee's
      * to decref; may be NULL). Must not wait. NULL: nobody listens. Raise events with graph_event. */
     void (*event)(struct graph *g, const char *name, json_t *data);
+    /* Told what fault rules do, as they do it, without anything being allocated (a monitor that lets only
+     * some through makes its data member by fault_event_data); must not wait. NULL: nobody wants to know. */
+    void (*fault)(struct graph *g, const struct fault_event *event);
     void *opaque;        /* the tool's */
     uint64_t mismatches; /* found so far by any verify node */
     uint64_t reconnects; /* node_reconnected calls: one load tells a verifier that there was none */
@@ -189,6 +199,9 @@ struct node *node_child(const struct node *n, const char *name);
 unsigned node_in_flight(const struct node *n);
 /* Wait until there are none. */
 co_fn void node_drain(struct node *n);
+/* Let go of requests that this node or one below it holds back (faults, breakpoints); @ending: and hold
+ * none from now on, so that everything in flight comes to its end. Before waiting for that. */
+void node_unhold(struct node *n, bool ending);
 /* Bytes the host uses for it; -ENOTSUP if unknown. */
 co_fn int node_allocated_bytes(struct node *n, uint64_t *ret_bytes);
 

@@ -197,6 +197,8 @@ struct driver {
     const struct option *options;     /* ends with {0}; stored in the state */
     const struct child_def *children; /* ends with {0} */
     const char *const *prefixes;      /* file-name prefixes this driver owns: {"nbd:", "nbd://", NULL} */
+    bool
+        probe_above; /* FILTER: its name stands for a file, in which a format is probed, as in a protocol's */
     /* Turn a name that begins with one of the prefixes (or, for "file", any plain name) into
      * options. */
     int (*parse_name)(const char *name, json_t *options, struct err *err);
@@ -213,6 +215,9 @@ struct driver {
     co_fn int (*io)(struct node *n, struct req *r);
     /* The node above tells what it is about to do (event.h). Default: nobody listens. */
     co_fn void (*on_event)(struct node *n, enum block_event event);
+    /* Let go of the requests that the node holds back; see node_unhold. May come before open. Default:
+     * it holds none. */
+    void (*unhold)(struct node *n, bool ending);
     const struct format_ops *format;
     /* FORMAT: 0 (no) to 100 (certainly) for the first @len bytes of a file. */
     int (*probe)(const uint8_t *buf, size_t len, const char *filename);

@@ -85,9 +85,25 @@ static unsigned apply_generic(const struct generic *gen, unsigned flags)
 
 /* ---- closing ---- */
 
+void node_unhold(struct node *n, bool ending)
+{
+    if (n->drv->unhold && n->state) {
+        n->drv->unhold(n, ending);
+    }
+    for (unsigned i = 0; i < n->nchildren; i++) {
+        if (n->children[i].node) {
+            /* What others use too goes on holding what is theirs. */
+            node_unhold(n->children[i].node, ending && n->children[i].node->refs == 1);
+        }
+    }
+}
+
 static co_fn void node_close(struct node *n)
 {
-    node_drain(n);
+    if (n->gate.count > 0) {
+        node_unhold(n, true);
+        node_drain(n);
+    }
     if (n->drv->close && n->state) {
         n->drv->close(n);
     }
@@ -505,7 +521,7 @@ static co_fn int open_by_name(struct graph *g, json_t *options, unsigned flags, 
     json_object_del(options, "filename");
     const char *driver = json_string_value(json_object_get(named, "driver"));
     const struct driver *d = driver ? driver_find(driver) : NULL;
-    if (!d || d->kind != DRIVER_PROTOCOL || (flags & OPEN_PROTOCOL)) {
+    if (!d || (d->kind != DRIVER_PROTOCOL && !d->probe_above) || (flags & OPEN_PROTOCOL)) {
         json_object_update(named, options); /* generic options of the same object */
         return open_any(g, named, flags, depth, ret_node, err);
     }

@@ -48,6 +48,10 @@ int tool_run(struct tool *t, int (*fn)(void *arg), void *arg)
 static void graph_notice(struct graph *g, enum notice_kind kind, const char *text)
 {
     const struct tool *t = g->opaque;
+    if (kind == NOTICE_BREAKPOINT) { /* an answer to commands, not a complaint */
+        printf("%s\n", text);
+        return;
+    }
     fflush(stdout);
     if (kind == NOTICE_WARNING && strncmp(text, "WARNING: ", 9) != 0) {
         fprintf(stderr, "%s: warning: %s\n", t->prefix, text);

@@ -81,7 +81,7 @@ void op_reply(struct nbd_op *op, int rc, const char *text)
 {
     struct nbd_conn *c = op->conn;
 
-    if (c->dead) {
+    if (c->dead || rc == REQ_DROPPED) { /* a fault rule's: the client is never answered */
         op_put(op);
         return;
     }

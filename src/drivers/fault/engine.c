@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Requests meet rules. What happens to a request is decided at the instant it arrives, without waiting;
+ * then it is delayed, held, failed or passed on. Nothing is allocated here: what waits, waits in the
+ * frame of its own coroutine.
+ */
+#include "drivers/fault/internal.h"
+
+void fault_engine_init(struct fault_engine *e, struct node *n)
+{
+    e->node = n;
+    e->state = 1;
+    e->next_id = 1;
+    list_init(&e->held);
+    list_init(&e->sleeping);
+    list_init(&e->waiting);
+    list_init(&e->breaks);
+    list_init(&e->stopped);
+    co_queue_init(&e->break_hit);
+}
+
+void fault_engine_finish(struct fault_engine *e)
+{
+    for (unsigned i = 0; i < e->list.nrules; i++) {
+        fault_rule_unref(e->list.rules[i]);
+    }
+    free(e->list.rules);
+    fault_index_free(e->list.index);
+    e->list = (struct fault_list){0};
+    fault_breaks_end(e);
+}
+
+/* ---- which rule ---- */
+
+bool fault_rule_matches(struct fault_engine *e, struct fault_rule *rule, const struct req *r)
+{
+    if (rule->exhausted) {
+        return false;
+    }
+    for (unsigned i = 0; r && i < rule->nholds; i++) {
+        if (!fault_members[rule->holds[i]].holds(e, rule, r)) {
+            return false;
+        }
+    }
+    rule->c.matched++;
+    rule->c.last_matched = r ? r->opno : rule->c.last_matched;
+    bool turn = true;
+    for (unsigned i = 0; turn && i < rule->nturns; i++) {
+        turn = fault_members[rule->turns[i]].turn(e, rule, r);
+    }
+    if (UNLIKELY(!turn && !list_empty(&e->waiting))) {
+        fault_waits_check(e);
+    }
+    return turn;
+}
+
+void fault_rule_fires(struct fault_engine *e, struct fault_rule *rule, const struct req *r)
+{
+    rule->c.fired++;
+    rule->c.last_fired = r ? r->opno : rule->c.last_fired;
+    rule->exhausted = rule->count > 0 && rule->c.fired >= rule->count;
+    fault_tell(e, FAULT_INJECTED, rule, r, &(struct fault_event){.dry_run = e->dry_run});
+    if (rule->exhausted) {
+        fault_tell(e, FAULT_EXHAUSTED, rule, r, &(struct fault_event){0});
+    }
+    if (UNLIKELY(!list_empty(&e->waiting))) {
+        fault_waits_check(e);
+    }
+}
+
+/* Returns whether the search ends here. */
+static bool try_rule(struct fault_engine *e, struct fault_rule *rule, const struct req *r,
+                     struct fault_verdict *v)
+{
+    const struct fault_action *a = &fault_actions[rule->action];
+
+    if (!fault_rule_matches(e, rule, r)) {
+        return false;
+    }
+    fault_rule_fires(e, rule, r);
+    if (a->decide) {
+        a->decide(e, rule, v);
+    }
+    if (a->goes_on) {
+        return false;
+    }
+    v->rule = a->perform ? rule : NULL;
+    return true;
+}
+
+static void decide(struct fault_engine *e, const struct req *r, struct fault_verdict *v)
+{
+    struct fault_index *x = e->list.index;
+    struct fault_hits hits;
+    bool decided = false;
+
+    fault_index_find(x, r, &hits);
+    for (unsigned word = hits.first; word < hits.end; word++) {
+        uint64_t bits = x->found[word];
+        x->found[word] = 0;
+        for (; bits && !decided; bits &= bits - 1) {
+            decided = try_rule(e, e->list.rules[word * 64 + (unsigned)__builtin_ctzll(bits)], r, v);
+        }
+    }
+    if (v->new_state) { /* all rules have seen the old one */
+        fault_set_state(e, v->new_state->new_state, v->new_state, r);
+    }
+}
+
+/* ---- waiting ---- */
+
+struct fault_sleeper {
+    struct list link;
+    struct timer timer;
+    struct co *co;
+};
+
+static void wake_sleeper(struct timer *t)
+{
+    struct fault_sleeper *s = container_of(t, struct fault_sleeper, timer);
+
+    list_del(&s->link);
+    co_wake(s->co);
+}
+
+static co_fn void delay(struct fault_engine *e, uint64_t ns)
+{
+    struct fault_sleeper s = {.timer.fire = wake_sleeper, .co = co_self()};
+    uint64_t now = loop_clock_ns();
+
+    if (e->ending || timer_arm(&s.timer, ns > UINT64_MAX - now ? UINT64_MAX : now + ns) < 0) {
+        return; /* without memory for a timer nobody would wake it */
+    }
+    list_add_tail(&e->sleeping, &s.link);
+    e->nsleeping++;
+    co_suspend();
+    e->nsleeping--;
+}
+
+/* ---- holding ---- */
+
+static void let_go(struct fault_held *h, enum fault_outcome outcome, int error, bool deadman)
+{
+    struct fault_engine *e = h->engine;
+
+    assert(h->held);
+    h->held = false;
+    h->outcome = outcome;
+    h->error = outcome == FAULT_ERROR ? (error ? error : EIO) : 0;
+    list_del(&h->link);
+    e->nheld--;
+    timer_disarm(&h->deadman);
+    fault_tell(e, FAULT_HANG_END, h->rule, h->req,
+               &(struct fault_event){.error = h->error,
+                                     .outcome = outcome,
+                                     .deadman = deadman,
+                                     .delay_ns = loop_now_ns() - h->since_ns});
+    co_wake(h->co);
+}
+
+unsigned fault_release_rule(struct fault_engine *e, const struct fault_rule *rule, bool deadman)
+{
+    struct fault_held *h, *tmp;
+    unsigned n = 0;
+
+    list_for_each_safe (h, tmp, &e->held, link) {
+        if (h->rule == rule) {
+            let_go(h, FAULT_COMPLETE, 0, deadman);
+            n++;
+        }
+    }
+    return n;
+}
+
+unsigned fault_held_by(const struct fault_engine *e, const struct fault_rule *rule)
+{
+    const struct fault_held *h;
+    unsigned n = 0;
+
+    list_for_each (h, &e->held, link) {
+        n += h->rule == rule;
+    }
+    return n;
+}
+
+/* Who set the rule has not come back: the disk works again. */
+static void deadman_fires(struct timer *t)
+{
+    struct fault_held *h = container_of(t, struct fault_held, deadman);
+    struct fault_engine *e = h->engine;
+    struct fault_rule *rule = fault_rule_ref(h->rule);
+
+    rule->exhausted = rule->lapsed = true;
+    fault_tell(e, FAULT_EXHAUSTED, rule, NULL, &(struct fault_event){.deadman = true});
+    fault_release_rule(e, rule, true);
+    fault_rule_unref(rule);
+}
+
+/* Suspended until it is let go, with the outcome in @h; false: it cannot be, now. */
+static co_fn bool hold(struct fault_engine *e, struct fault_rule *rule, const struct req *r,
+                       struct fault_held *h)
+{
+    uint64_t deadman_ns = rule->deadman_given ? rule->deadman_ns : e->deadman_ns;
+
+    *h = (struct fault_held){.engine = e,
+                             .rule = rule,
+                             .req = r,
+                             .since_ns = loop_clock_ns(),
+                             .deadman.fire = deadman_fires,
+                             .co = co_self(),
+                             .held = true};
+    if (e->ending || rule->removed || rule->lapsed ||
+        (deadman_ns > 0 && timer_arm(&h->deadman, h->since_ns + deadman_ns) < 0)) {
+        return false; /* without the timer the disk might stay wedged */
+    }
+    list_add_tail(&e->held, &h->link);
+    e->nheld++;
+    fault_tell(e, FAULT_HANG_BEGIN, rule, r, &(struct fault_event){0});
+    co_suspend();
+    assert(!h->held);
+    return true;
+}
+
+int fault_hang(struct fault_engine *e, struct fault_rule *rule, struct req *r)
+{
+    struct fault_held h;
+    bool performed = rule->hold == FAULT_HOLD_REPLY;
+    int ret = performed ? node_io(node_below(e->node), r) : 0;
+
+    if (hold(e, rule, r, &h) && h.outcome != FAULT_COMPLETE) {
+        return h.outcome == FAULT_ERROR ? -h.error : REQ_DROPPED;
+    }
+    return performed ? ret : node_io(node_below(e->node), r);
+}
+
+const char *const fault_outcome_names[] = {"complete", "error", "drop", NULL};
+
+static bool tag_is_known(const struct fault_engine *e, const char *tag)
+{
+    for (unsigned i = 0; i < e->list.nrules; i++) {
+        if (strcmp(e->list.rules[i]->tag, tag) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+int fault_release(struct node *n, const char *tag, enum fault_outcome outcome, int error, struct err *err)
+{
+    struct fault_engine *e = fault_engine_of(n);
+    struct fault_held *h, *tmp;
+    int count = 0;
+
+    if (error < 0 || error > (int)FAULT_ERRNO_MAX || (error && outcome != FAULT_ERROR)) {
+        return err_set(err, -EINVAL, "hang-release: errno is a number from 1 to %u, for the outcome error",
+                       FAULT_ERRNO_MAX);
+    }
+    loop_clock_ns();
+    list_for_each_safe (h, tmp, &e->held, link) {
+        if (!tag || strcmp(h->rule->tag, tag) == 0) {
+            let_go(h, outcome, error, false);
+            count++;
+        }
+    }
+    if (count == 0 && tag && !tag_is_known(e, tag)) {
+        return err_set(err, -ENOENT, "node '%s' has no rule and no held request tagged '%s'", node_name(n),
+                       tag);
+    }
+    return count;
+}
+
+void fault_engine_unhold(struct node *n, bool ending)
+{
+    struct fault_engine *e = fault_engine_of(n);
+    struct fault_held *h, *tmp;
+
+    if (!e->node) {
+        return; /* it was never opened */
+    }
+    e->ending |= ending;
+    list_for_each_safe (h, tmp, &e->held, link) {
+        let_go(h, FAULT_COMPLETE, 0, false);
+    }
+    struct fault_sleeper *s, *next;
+    list_for_each_safe (s, next, &e->sleeping, link) {
+        timer_disarm(&s->timer);
+        wake_sleeper(&s->timer);
+    }
+    fault_breaks_end(e);
+    if (ending) {
+        fault_waits_end(e);
+    }
+}
+
+/* ---- requests ---- */
+
+static co_fn int perform(struct fault_engine *e, struct fault_rule *rule, struct req *r)
+{
+    if (!rule) {
+        return node_io(node_below(e->node), r);
+    }
+    fault_rule_ref(rule); /* it may be removed while the request waits */
+    int ret = fault_actions[rule->action].perform(e, rule, r);
+    fault_rule_unref(rule);
+    return ret;
+}
+
+static co_fn int judge(struct fault_engine *e, struct req *r)
+{
+    struct fault_verdict v = {0};
+
+    decide(e, r, &v);
+    if (e->dry_run) {
+        v = (struct fault_verdict){0};
+    }
+    struct fault_rule *rule = v.rule ? fault_rule_ref(v.rule) : NULL;
+    if (v.delay_before_ns) {
+        delay(e, v.delay_before_ns);
+    }
+    int ret = perform(e, rule, r);
+    if (v.delay_after_ns) {
+        delay(e, v.delay_after_ns);
+    }
+    fault_rule_unref(rule);
+    return ret;
+}
+
+int fault_engine_io(struct node *n, struct req *r)
+{
+    struct fault_engine *e = fault_engine_of(n);
+    const struct fault_index *x = e->list.index;
+
+    if (LIKELY(!x) || x->classes[r->op].nalways + x->classes[r->op].nspans == 0) {
+        return node_io(node_below(n), r);
+    }
+    return judge(e, r);
+}

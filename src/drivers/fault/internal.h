@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The fault engine's own declarations.
+ *
+ *   member.c    the table of what a rule may say: one row, and one function, for each selector
+ *   action.c    the table of actions: one row, and one function, each
+ *   rule.c      a rule from JSON, and back
+ *   index.c     from an operation and a range to the rules that may concern it
+ *   change.c    changes: drafted, then made at one instant
+ *   engine.c    requests: which rule acts; waiting, holding and letting go
+ *   event.c     events of the node above: arming, states, breakpoints
+ *   show.c      lists, counters, events as JSON; waiting for a rule
+ *   dialect.c   the rule objects of blkdebug, as rules
+ *   fault.c     the driver fault
+ */
+#ifndef DRIVERS_FAULT_INTERNAL_H
+#define DRIVERS_FAULT_INTERNAL_H
+
+#include "drivers/fault/fault.h"
+
+#define FAULT_ERRNO_MAX 4095u /* as the kernel's MAX_ERRNO */
+#define FAULT_STATE_MAX INT32_MAX
+#define FAULT_NO_EVENT  (-1)
+#define FAULT_ASKS_MAX  16 /* selectors that have a function */
+
+struct fault_engine;
+struct fault_rule;
+struct fault_verdict;
+
+/* Bytes [start, end). */
+struct fault_range {
+    uint64_t start, end;
+};
+
+/* ---- tables ---- */
+
+typedef bool fault_ask(const struct fault_engine *e, const struct fault_rule *rule, const struct req *r);
+
+struct fault_member {
+    struct option opt; /* name, help; with parse NULL also type, place and range */
+    const char *role;  /* "selector", "rule", or the actions whose parameter it is: "error, delay" */
+    int (*parse)(struct fault_rule *rule, const struct fault_member *m, const json_t *v, struct err *err);
+    fault_ask *holds; /* a selector that looks at the request; NULL: the index has answered, or turn */
+    fault_ask *turn;  /* a selector that looks at how often the rule has matched */
+};
+extern const struct fault_member fault_members[]; /* turn is asked in this order; ends with {0} */
+
+struct fault_action {
+    const char *name, *help;
+    bool goes_on;  /* the rules behind are asked too */
+    bool on_event; /* with the selector event it acts on the event itself, not on the requests after it */
+    /* Are its parameters there? */
+    int (*check)(const struct fault_rule *rule, struct err *err);
+    /* At the instant the request arrives. NULL: nothing. */
+    void (*decide)(struct fault_engine *e, const struct fault_rule *rule, struct fault_verdict *v);
+    /* Perform the request in its way; NULL: as always. */
+    co_fn int (*perform)(struct fault_engine *e, struct fault_rule *rule, struct req *r);
+};
+extern const struct fault_action fault_actions[]; /* ends with {0} */
+
+/* ---- rules ---- */
+
+/* What a rule concerns that names no operation: not looking, as in blkdebug, and not resizing. */
+#define OPS_USUAL (1u << REQ_READ | 1u << REQ_WRITE | 1u << REQ_ZERO | 1u << REQ_DISCARD | 1u << REQ_FLUSH)
+
+struct fault_rule {
+    unsigned refs;
+    json_t *spec; /* its members as given; id and tag always */
+    char *id, *tag;
+    uint64_t key;                                         /* of the generator: follows from the id */
+    int action;                                           /* index in fault_actions */
+    uint8_t holds[FAULT_ASKS_MAX], turns[FAULT_ASKS_MAX]; /* rows of fault_members to ask */
+    unsigned nholds, nturns;
+    bool enabled;
+
+    /* selectors */
+    unsigned ops;                    /* bit per enum req_op */
+    unsigned flags_set, flags_clear; /* enum req_flags */
+    struct fault_range *ranges;      /* NULL: everywhere */
+    unsigned nranges;
+    int event; /* enum block_event, or FAULT_NO_EVENT */
+    uint64_t state;
+    uint64_t skip, nth, every, count;
+    uint64_t chance; /* of 2^64 */
+
+    /* parameters of actions */
+    int error; /* errno, positive */
+    int when, hold;
+    bool immediately;
+    uint64_t delay_ns, deadman_ns, new_state;
+    bool deadman_given;
+
+    /* what happened */
+    struct fault_counters c;
+    bool armed;                  /* its event has happened, and none since that armed others */
+    bool exhausted;              /* the budget is used up, or the dead-man timer has switched it off */
+    bool lapsed;                 /* it was the timer */
+    bool removed;                /* no longer in the list */
+    bool fresh;                  /* added by the change that is being made */
+    struct fault_rule *replaces; /* in a draft: the rule in the list that gets these members */
+};
+
+enum { FAULT_BEFORE, FAULT_AFTER };            /* when */
+enum { FAULT_HOLD_REQUEST, FAULT_HOLD_REPLY }; /* hold */
+
+/* @spec is not changed. */
+int fault_rule_parse(const json_t *spec, const char *default_id, struct fault_rule **ret, struct err *err);
+uint64_t fault_rule_key(const char *id);
+struct fault_rule *fault_rule_ref(struct fault_rule *rule);
+void fault_rule_unref(struct fault_rule *rule); /* NULL is fine */
+static inline void cleanup_fault_rule(struct fault_rule **rule)
+{
+    fault_rule_unref(*rule);
+}
+#define AUTO_FAULT_RULE CLEANUP(cleanup_fault_rule)
+
+/* ---- the index: rules are known by their place in the list ---- */
+
+struct fault_span {
+    uint64_t start, end;
+    uint64_t max_end; /* of the subtree of which this is the middle */
+    uint32_t rule;
+};
+
+struct fault_class {  /* the rules of one operation */
+    uint32_t *always; /* those without ranges */
+    struct fault_span *spans;
+    unsigned nalways, nspans;
+};
+
+struct fault_index {
+    unsigned nwords;
+    uint64_t *found;    /* a bit per rule; all clear between look-ups */
+    uint64_t events;    /* a bit per event that some rule names */
+    uint32_t *by_event; /* rules that have one, by event, then by place */
+    uint32_t event_first[BLOCK_EVENT_COUNT + 1];
+    struct fault_class classes[REQ_OP_COUNT];
+};
+
+int fault_index_make(struct fault_rule *const *rules, unsigned nrules, struct fault_index **ret);
+void fault_index_free(struct fault_index *x); /* NULL is fine */
+
+struct fault_hits { /* words of found that have something */
+    unsigned first, end;
+};
+/* Mark the rules that may concern the request in x->found. The caller clears what it takes, and
+ * must not wait before all is clear. */
+void fault_index_find(struct fault_index *x, const struct req *r, struct fault_hits *ret);
+
+/* ---- the engine ---- */
+
+struct fault_list { /* what a change replaces as one */
+    struct fault_rule **rules;
+    unsigned nrules;
+    struct fault_index *index; /* NULL: no rules */
+};
+
+struct fault_engine { /* the state of a node begins with it */
+    struct node *node;
+    struct fault_list list;
+    uint64_t state;
+    uint64_t seed, deadman_ns; /* options */
+    bool dry_run;              /* option */
+    bool ending;               /* nothing is held or delayed any more */
+    unsigned next_id;
+    struct list held;     /* struct fault_held */
+    struct list sleeping; /* struct fault_sleeper */
+    struct list waiting;  /* waits for a counter: show.c */
+    struct list breaks;   /* breakpoints not hit yet: event.c */
+    struct list stopped;  /* and hit */
+    struct co_queue break_hit;
+    uint64_t break_events; /* a bit per event that may have a breakpoint */
+    unsigned nheld, nsleeping, nbreaks;
+};
+
+/* Before anything else; never fails. */
+void fault_engine_init(struct fault_engine *e, struct node *n);
+void fault_engine_finish(struct fault_engine *e);
+static inline struct fault_engine *fault_engine_of(const struct node *n)
+{
+    return n->state;
+}
+
+/* The io, on_event and unhold of drivers with an engine. */
+co_fn int fault_engine_io(struct node *n, struct req *r);
+co_fn void fault_engine_event(struct node *n, enum block_event event);
+void fault_engine_unhold(struct node *n, bool ending);
+
+struct fault_verdict {
+    uint64_t delay_before_ns, delay_after_ns;
+    const struct fault_rule *new_state; /* that changes the state; the first wins; NULL: none */
+    struct fault_rule *rule;            /* that performs the request; NULL: as always */
+};
+
+/* The rule has matched: its counters, and whether it is its turn. */
+bool fault_rule_matches(struct fault_engine *e, struct fault_rule *rule, const struct req *r);
+/* ... and acts: counters, budget, events, waits. */
+void fault_rule_fires(struct fault_engine *e, struct fault_rule *rule, const struct req *r);
+co_fn int fault_hang(struct fault_engine *e, struct fault_rule *rule, struct req *r);
+/* Let go of what a rule holds; @deadman: it was the timer. */
+unsigned fault_release_rule(struct fault_engine *e, const struct fault_rule *rule, bool deadman);
+unsigned fault_held_by(const struct fault_engine *e, const struct fault_rule *rule);
+
+/* event.c: rules for the event none, which has happened when they are added. */
+void fault_arm_new(struct fault_engine *e, struct fault_rule *rule);
+void fault_set_state(struct fault_engine *e, uint64_t state, const struct fault_rule *why,
+                     const struct req *r);
+int fault_event_by_name(const char *name); /* or FAULT_NO_EVENT */
+void fault_breaks_end(struct fault_engine *e);
+json_t *fault_breaks_json(const struct fault_engine *e);
+
+/* show.c */
+void fault_tell(struct fault_engine *e, enum fault_event_type type, const struct fault_rule *rule,
+                const struct req *r, struct fault_event *more);
+void fault_waits_check(struct fault_engine *e);
+void fault_waits_end(struct fault_engine *e);
+
+/* fault.c: a small text file, malloc'ed. */
+co_fn int fault_read_text(const char *path, char **ret_text, struct err *err);
+
+/* dialect.c: one object of blkdebug's inject-error (or set-state) list, as a rule. */
+int fault_from_object(const json_t *given, bool set_state, json_t **ret_rule, struct err *err);
+
+struct fault_held {
+    struct list link;
+    struct fault_engine *engine;
+    struct fault_rule *rule;
+    const struct req *req;
+    uint64_t since_ns;
+    struct timer deadman;
+    struct co *co;
+    bool held;
+    enum fault_outcome outcome;
+    int error;
+};
+
+#endif

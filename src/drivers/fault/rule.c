@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* A rule from JSON, by the table of members. What is not understood is refused, never left out. */
+#include "drivers/fault/internal.h"
+
+#include <xxhash.h>
+
+#include "base/json.h"
+
+uint64_t fault_rule_key(const char *id)
+{
+    return XXH64(id, strlen(id), 0);
+}
+
+struct fault_rule *fault_rule_ref(struct fault_rule *rule)
+{
+    rule->refs++;
+    return rule;
+}
+
+void fault_rule_unref(struct fault_rule *rule)
+{
+    if (!rule || --rule->refs > 0) {
+        return;
+    }
+    json_decref(rule->spec);
+    free(rule->id);
+    free(rule->tag);
+    free(rule->ranges);
+    free(rule);
+}
+
+static int parse_member(struct fault_rule *rule, const struct fault_member *m, json_t *v, struct err *err)
+{
+    return m->parse ? m->parse(rule, m, v, err) : option_set(&m->opt, rule, v, err);
+}
+
+/* A parameter of another action would silently do nothing. */
+static int check_role(const struct fault_rule *rule, const struct fault_member *m, struct err *err)
+{
+    const char *action = fault_actions[rule->action].name, *at = strstr(m->role, action);
+
+    if (strcmp(m->role, "rule") == 0 || strcmp(m->role, "selector") == 0 || at) {
+        return 0;
+    }
+    return err_set(err, -EINVAL, "the action %s has no member %s (it belongs to %s)", action, m->opt.name,
+                   m->role);
+}
+
+/* A selector that has a function is asked only by rules that use it. */
+static void note_asks(struct fault_rule *rule, unsigned row)
+{
+    const struct fault_member *m = &fault_members[row];
+
+    if (m->holds) {
+        assert(rule->nholds < FAULT_ASKS_MAX);
+        rule->holds[rule->nholds++] = (uint8_t)row;
+    }
+    if (m->turn) {
+        assert(rule->nturns < FAULT_ASKS_MAX);
+        rule->turns[rule->nturns++] = (uint8_t)row;
+    }
+}
+
+static int parse_members(struct fault_rule *rule, json_t *spec, struct err *err)
+{
+    for (unsigned i = 0; fault_members[i].opt.name; i++) {
+        const struct fault_member *m = &fault_members[i];
+        json_t *v = json_object_get(spec, m->opt.name);
+        if (!v) {
+            if (m->opt.required) {
+                return err_set(err, -EINVAL, "the member %s is missing", m->opt.name);
+            }
+            continue;
+        }
+        int r = parse_member(rule, m, v, err);
+        if (r == 0) {
+            r = check_role(rule, m, err);
+        }
+        if (r < 0) {
+            return r;
+        }
+        note_asks(rule, i);
+    }
+    return 0;
+}
+
+static int refuse_unknown(const json_t *spec, struct err *err)
+{
+    const char *key;
+    json_t *v;
+
+    json_object_foreach((json_t *)(uintptr_t)spec, key, v)
+    {
+        unsigned i = 0;
+        while (fault_members[i].opt.name && strcmp(fault_members[i].opt.name, key) != 0) {
+            i++;
+        }
+        if (!fault_members[i].opt.name) {
+            return err_set(err, -EINVAL, "a rule has no member '%.60s'", key);
+        }
+    }
+    return 0;
+}
+
+static int check_name(const char *what, const char *name, struct err *err)
+{
+    size_t len = strlen(name);
+
+    for (const char *p = name; *p; p++) {
+        if ((unsigned char)*p < ' ' || *p == 0x7f) {
+            return err_set(err, -EINVAL, "%s: control characters are not allowed", what);
+        }
+    }
+    return len >= 1 && len <= FAULT_NAME_MAX
+               ? 0
+               : err_set(err, -EINVAL, "%s: expected 1 to %d characters", what, FAULT_NAME_MAX);
+}
+
+static int set_default(struct fault_rule *rule, char **place, const char *what, const char *value,
+                       struct err *err)
+{
+    if (!*place && !(*place = strdup(value))) {
+        return err_set(err, -ENOMEM, "no memory for a rule");
+    }
+    int r = check_name(what, *place, err);
+    if (r == 0 && json_object_set_new(rule->spec, what, json_string(*place)) < 0) {
+        r = err_set(err, -ENOMEM, "no memory for a rule");
+    }
+    return r;
+}
+
+static bool has(const struct fault_rule *rule, const char *member)
+{
+    return json_object_get(rule->spec, member) != NULL;
+}
+
+/* What can be refused because it could never act, or means nothing. */
+static int check_sense(const struct fault_rule *rule, struct err *err)
+{
+    const struct fault_action *a = &fault_actions[rule->action];
+    const unsigned without_range = 1u << REQ_FLUSH | 1u << REQ_TRUNCATE;
+
+    if (rule->ranges && has(rule, "op") && (rule->ops & ~without_range) == 0) {
+        return err_set(err, -EINVAL, "flush and truncate have no range: such a rule would never act");
+    }
+    if (rule->flags_set & rule->flags_clear) {
+        return err_set(err, -EINVAL, "flags and without exclude each other: such a rule would never act");
+    }
+    if (a->on_event && rule->event != FAULT_NO_EVENT &&
+        (has(rule, "op") || has(rule, "flags") || has(rule, "without") || rule->ranges)) {
+        return err_set(
+            err, -EINVAL,
+            "the action %s on an event sees no request: op, flags, without, ranges and sectors mean "
+            "nothing there",
+            a->name);
+    }
+    return a->check ? a->check(rule, err) : 0;
+}
+
+int fault_rule_parse(const json_t *spec, const char *default_id, struct fault_rule **ret, struct err *err)
+{
+    if (!json_is_object(spec)) {
+        return err_set(err, -EINVAL, "a rule is an object: expected {...}");
+    }
+    AUTO_FAULT_RULE struct fault_rule *rule = calloc(1, sizeof(*rule));
+    if (!rule || !(rule->spec = json_deep_copy(spec))) {
+        free(rule);
+        rule = NULL;
+        return err_set(err, -ENOMEM, "no memory for a rule");
+    }
+    rule->refs = 1;
+    rule->fresh = true;
+    rule->enabled = true;
+    rule->ops = OPS_USUAL;
+    rule->event = FAULT_NO_EVENT;
+    rule->error = EIO;
+    rule->immediately = true;
+    int r = refuse_unknown(rule->spec, err);
+    r = r < 0 ? r : parse_members(rule, rule->spec, err);
+    r = r < 0 ? r : set_default(rule, &rule->id, "id", default_id, err);
+    r = r < 0 ? r : set_default(rule, &rule->tag, "tag", rule->id, err);
+    r = r < 0 ? r : check_sense(rule, err);
+    if (r < 0) {
+        return r;
+    }
+    rule->deadman_given = has(rule, "deadman");
+    rule->key = fault_rule_key(rule->id);
+    *ret = TAKE_PTR(rule);
+    return 0;
+}
