@@ -63,7 +63,8 @@ struct limits {
     uint32_t discard_align; /*   the gate writes the rest of a ZERO, leaves out that of a DISCARD */
     uint32_t preferred;     /* a good size for requests, for exports to advertise; 0: 4096 */
     unsigned supported;     /* REQ_FUA, REQ_UNMAP, REQ_NO_FALLBACK, REQ_COMPRESSED it handles itself;
-                               the gate emulates FUA by a flush */
+                               the gate emulates FUA by a flush. REQ_COMPARE: of a PROTOCOL without
+                               alignment or largest transfer, where it beats reading */
     bool serialise;         /* overlapping requests wait for each other (reads may share) */
 };
 

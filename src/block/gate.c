@@ -468,8 +468,8 @@ int node_io(struct node *n, struct req *r)
     if (UNLIKELY(op_writes(r->op) && n->read_only)) {
         return -EPERM;
     }
-    if (UNLIKELY((r->flags & REQ_VMSTATE) && !(n->limits.supported & REQ_VMSTATE))) {
-        return -ENOTSUP; /* not a format with a VM state area */
+    if (UNLIKELY(r->flags & (REQ_VMSTATE | REQ_COMPARE) & ~n->limits.supported)) {
+        return -ENOTSUP;
     }
     if ((n->flags & OPEN_WRITETHROUGH) && (r->op == REQ_WRITE || r->op == REQ_ZERO)) {
         r->flags |= REQ_FUA;
