@@ -295,7 +295,8 @@ struct node {
     struct gate gate;
     struct node_stats stats;
     uint64_t last_opno;
-    uint64_t reconnects; /* see node_reconnected */
+    uint64_t writes, flushed_writes; /* that have ended; that a flush covers */
+    uint64_t reconnects;             /* see node_reconnected */
 };
 
 /* A protocol driver lost its device and has reached it again: what was acknowledged and not yet
