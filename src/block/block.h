@@ -203,6 +203,8 @@ co_fn void node_drain(struct node *n);
 /* Let go of requests that this node or one below it holds back (faults, breakpoints); @ending: and hold
  * none from now on, so that everything in flight comes to its end. Before waiting for that. */
 void node_unhold(struct node *n, bool ending);
+/* The same for every node, because all of them are about to be closed. */
+void graph_unhold(struct graph *g);
 /* Bytes the host uses for it; -ENOTSUP if unknown. */
 co_fn int node_allocated_bytes(struct node *n, uint64_t *ret_bytes);
 

@@ -98,6 +98,17 @@ void node_unhold(struct node *n, bool ending)
     }
 }
 
+void graph_unhold(struct graph *g)
+{
+    struct node *n;
+
+    list_for_each (n, &g->nodes, link) {
+        if (n->drv->unhold && n->state) {
+            n->drv->unhold(n, true);
+        }
+    }
+}
+
 static co_fn void node_close(struct node *n)
 {
     if (n->gate.count > 0) {

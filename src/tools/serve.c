@@ -478,6 +478,7 @@ static void remove_traces(struct serve *s)
 
 static void finish(struct serve *s)
 {
+    graph_unhold(&s->graph);
     s->releasing = co_start_later(release_held, s) == 0;
     s->draining = true;
     if (s->server) {
