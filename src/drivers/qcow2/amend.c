@@ -153,8 +153,7 @@ static co_fn int switch_refcounts(struct node *n, const struct rebuild *b)
     h.reftable_clusters = (uint32_t)b->table_clusters;
     h.refcount_order = b->order;
     layout_write(&qcow2_header_layout, &h, h.version, bytes, sizeof(bytes));
-    int r = qcow2_write_meta(n, QCOW2_PART_HEADER, 48, bytes + 48, 100 - 48);
-    r = r < 0 ? r : node_flush(qcow2_file(n));
+    int r = qcow2_switch_header(n, 48, bytes + 48, 100 - 48);
     if (r == 0) {
         q->h = h;
     }
@@ -172,8 +171,7 @@ static co_fn int use_new(const struct rebuild *b, uint64_t *table, struct err *e
 
     if (r < 0) {
         free(table);
-        old = NULL; /* still in use here; nothing more is written */
-        q->corrupt = true;
+        old = NULL; /* still in use */
         return err_set_errno(err, r, "Could not update qcow2 header");
     }
     q->reftable = table;

@@ -184,23 +184,17 @@ static int put_layout(struct cursor *c, uint32_t type, const struct layout *l, c
     return put_extension(c, type, data, l->bytes);
 }
 
-/* The feature names help, but an image works without: where they do not fit they are left out. */
-static int put_kept(struct cursor *c, const struct qcow2 *q)
+static int put_kept(struct cursor *c, const struct qcow2 *q, bool names)
 {
-    uint64_t names = q->backing_name ? strlen(q->backing_name) : 0;
     const struct qcow2_extension *x;
+    int r = 0;
 
     list_for_each (x, &q->extensions, link) {
-        bool optional = x->type == QCOW2_EXT_FEATURES;
-        if (optional && c->at + 8 + round_up(x->bytes, 8) + 8 + names > c->end) {
-            continue;
-        }
-        int r = put_extension(c, x->type, x->data, x->bytes);
-        if (r < 0) {
-            return r;
+        if (r == 0 && (names || x->type != QCOW2_EXT_FEATURES)) {
+            r = put_extension(c, x->type, x->data, x->bytes);
         }
     }
-    return 0;
+    return r;
 }
 
 static int put_backing_name(struct cursor *c, const struct qcow2 *q, struct qcow2_header *h)
@@ -212,7 +206,7 @@ static int put_backing_name(struct cursor *c, const struct qcow2 *q, struct qcow
     if (bytes == 0) {
         return 0;
     }
-    if (bytes > c->end - c->at || bytes > QCOW2_BACKING_NAME_MAX) {
+    if (c->at > c->end || bytes > c->end - c->at || bytes > QCOW2_BACKING_NAME_MAX) {
         return -ENOSPC;
     }
     memcpy(c->bytes + c->at, q->backing_name, bytes);
@@ -221,10 +215,11 @@ static int put_backing_name(struct cursor *c, const struct qcow2 *q, struct qcow
     return 0;
 }
 
-int qcow2_render_header(const struct qcow2 *q, uint8_t *cluster)
+/* @name_at: where the backing file's name lies; 0: behind the extensions, which end before @end. */
+static int render(const struct qcow2 *q, bool names, uint64_t end, uint64_t name_at, uint8_t *cluster)
 {
     struct qcow2_header h = q->h;
-    struct cursor c = {cluster, h.version == 2 ? QCOW2_V2_HEADER_BYTES : h.header_bytes, q->cluster_bytes};
+    struct cursor c = {cluster, h.version == 2 ? QCOW2_V2_HEADER_BYTES : h.header_bytes, end};
     int r;
 
     memset(cluster, 0, q->cluster_bytes);
@@ -234,12 +229,30 @@ int qcow2_render_header(const struct qcow2 *q, uint8_t *cluster)
     if ((r = put_text(&c, QCOW2_EXT_BACKING_FORMAT, q->backing_format)) < 0 ||
         (r = put_text(&c, QCOW2_EXT_DATA_FILE, q->data_name)) < 0 ||
         (q->has_crypto && (r = put_layout(&c, QCOW2_EXT_CRYPTO, &qcow2_crypto_ext_layout, &q->crypto)) < 0) ||
-        (r = put_kept(&c, q)) < 0 ||
+        (r = put_kept(&c, q, names)) < 0 ||
         (q->has_bitmaps &&
          (r = put_layout(&c, QCOW2_EXT_BITMAPS, &qcow2_bitmaps_ext_layout, &q->bitmaps)) < 0) ||
-        (r = put_extension(&c, QCOW2_EXT_END, "", 0)) < 0 || (r = put_backing_name(&c, q, &h)) < 0) {
+        (r = put_extension(&c, QCOW2_EXT_END, "", 0)) < 0) {
+        return r;
+    }
+    c.at = name_at ? name_at : c.at;
+    c.end = q->cluster_bytes;
+    if ((r = put_backing_name(&c, q, &h)) < 0) {
         return r;
     }
     layout_write(&qcow2_header_layout, &h, h.version, cluster, h.header_bytes);
     return 0;
+}
+
+/* The feature names help, but an image works without: where they do not fit they are left out. */
+int qcow2_render_header(const struct qcow2 *q, uint8_t *cluster)
+{
+    int r = render(q, true, q->cluster_bytes, 0, cluster);
+
+    return r == -ENOSPC ? render(q, false, q->cluster_bytes, 0, cluster) : r;
+}
+
+int qcow2_render_bridge(const struct qcow2 *q, uint64_t name_at, uint8_t *cluster)
+{
+    return q->h.header_bytes > SECTOR_SIZE ? -ENOSPC : render(q, false, SECTOR_SIZE, name_at, cluster);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The header of the image: read, judged, and written. Every number that comes from it is checked here
+ * The header of the image: read and judged. Every number that comes from it is checked here
  * once, so that nobody else computes with one that could overflow or ask for unbounded memory.
  */
 #include "drivers/qcow2/qcow2.h"
@@ -253,37 +253,4 @@ int qcow2_read_header(struct node *n, struct err *err)
     }
     qcow2_set_derived(q);
     return check_tables(q, n->flags & OPEN_CHECK, err);
-}
-
-/* ---- writing ---- */
-
-int qcow2_write_header(struct node *n)
-{
-    struct qcow2 *q = qcow2_of(n);
-    uint8_t *cluster = buf_get(q->cluster_bytes);
-    int r = cluster ? 0 : -ENOMEM;
-
-    if (r == 0) {
-        /* a file name may move: header and name must agree, so they go down together */
-        r = qcow2_render_header(q, cluster);
-    }
-    if (r == 0) {
-        layout_parse(&qcow2_header_layout, cluster, q->h.header_bytes, q->h.version, &q->h);
-        fill_version_2(&q->h);
-        r = qcow2_write_meta(n, QCOW2_PART_HEADER, 0, cluster, q->cluster_bytes);
-    }
-    buf_put(cluster, q->cluster_bytes);
-    return r < 0 ? r : node_flush(qcow2_file(n));
-}
-
-int qcow2_write_header_field(struct node *n, const char *name)
-{
-    struct qcow2 *q = qcow2_of(n);
-    const struct field *f = layout_field(&qcow2_header_layout, name);
-    uint8_t bytes[QCOW2_HEADER_BYTES] = {0};
-
-    assert(f);
-    field_put(f, bytes, field_member(f, &q->h));
-    int r = qcow2_write_meta(n, QCOW2_PART_HEADER, f->offset, bytes + f->offset, f->width);
-    return r < 0 ? r : node_flush(qcow2_file(n));
 }

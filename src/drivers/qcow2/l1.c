@@ -132,8 +132,7 @@ static co_fn int switch_l1(struct node *n, uint64_t host, uint64_t entries)
 
     put_be32(bytes, (uint32_t)entries);
     put_be64(bytes + 4, host);
-    int r = qcow2_write_meta(n, QCOW2_PART_HEADER, 36, bytes, sizeof(bytes));
-    return r < 0 ? r : node_flush(qcow2_file(n));
+    return qcow2_switch_header(n, 36, bytes, sizeof(bytes));
 }
 
 static co_fn int write_new_l1(struct node *n, const uint64_t *table, uint64_t entries, uint64_t *ret_host)

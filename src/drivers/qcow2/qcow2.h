@@ -3,7 +3,8 @@
  * qcow2, inside: what the files of this folder share.
  *
  *   tables.c      field tables of every structure on disk
- *   header.c      the header: parse, refuse, write
+ *   header.c      the header: parse, refuse
+ *   header_write.c  the header changes: all at once
  *   extensions.c  what follows the header; names kept in the image
  *   cache.c       L2 slices and refcount blocks in memory, bounded, with dirty tracking
  *   map.c         where guest bytes live
@@ -335,7 +336,7 @@ co_fn int qcow2_read_table(struct node *n, uint64_t host, uint64_t entries, uint
 co_fn int qcow2_write_table(struct node *n, unsigned allowed, uint64_t host, const uint64_t *table,
                             uint64_t entries);
 
-/* ---- header.c, extensions.c ---- */
+/* ---- header.c, header_write.c, extensions.c ---- */
 
 /* Read and check the header of @n's file; fills q->h and what is derived. */
 co_fn int qcow2_read_header(struct node *n, struct err *err);
@@ -344,9 +345,15 @@ int qcow2_parse_extensions(struct node *n, const uint8_t *bytes, uint64_t len, u
                            struct err *err);
 /* Render header, extensions and backing name as the first cluster. -ENOSPC if it does not fit. */
 int qcow2_render_header(const struct qcow2 *q, uint8_t *cluster);
-/* Write the first cluster afresh (header and extensions). */
+/* One that says the same with the first sector (without feature names), and the backing file's name at
+ * @name_at. */
+int qcow2_render_bridge(const struct qcow2 *q, uint64_t name_at, uint8_t *cluster);
+/* Write the first cluster afresh (header and extensions). These three: durable when it returns; if it failed
+ * the header is as it was, or nothing will be written any more. */
 co_fn int qcow2_write_header(struct node *n);
-/* Write only one field of the header, by its name in the field table; durable when it returns. */
+/* Some of its bytes, within one sector. */
+co_fn int qcow2_switch_header(struct node *n, uint64_t offset, const void *bytes, uint64_t len);
+/* Only one field, by its name in the field table. */
 co_fn int qcow2_write_header_field(struct node *n, const char *name);
 int qcow2_set_derived(struct qcow2 *q);
 int qcow2_add_extension(struct qcow2 *q, uint32_t type, const void *data, uint32_t bytes);

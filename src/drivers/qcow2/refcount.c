@@ -189,8 +189,7 @@ static co_fn int switch_table(struct node *n, uint64_t offset, uint64_t clusters
 
     put_be64(bytes, offset);
     put_be32(bytes + 8, (uint32_t)clusters);
-    int r = qcow2_write_meta(n, QCOW2_PART_HEADER, 48, bytes, sizeof(bytes));
-    return r < 0 ? r : node_flush(qcow2_file(n));
+    return qcow2_switch_header(n, 48, bytes, sizeof(bytes));
 }
 
 /* @block, a new one for @index, does not fit the table: write a larger one that names it, too. */

@@ -196,8 +196,7 @@ static co_fn int switch_list(struct node *n, uint32_t count, uint64_t offset)
 
     put_be32(bytes, count);
     put_be64(bytes + 4, offset);
-    int r = qcow2_write_meta(n, QCOW2_PART_HEADER, 60, bytes, sizeof(bytes));
-    return r < 0 ? r : node_flush(qcow2_file(n));
+    return qcow2_switch_header(n, 60, bytes, sizeof(bytes));
 }
 
 static co_fn int place_list(struct node *n, const uint8_t *table, uint64_t bytes, uint64_t *ret_host)
@@ -681,8 +680,7 @@ static co_fn int switch_disk(struct node *n, uint64_t size, uint32_t entries, ui
     put_be32(bytes + 8, q->h.crypt_method);
     put_be32(bytes + 12, entries);
     put_be64(bytes + 16, host);
-    int r = qcow2_write_meta(n, QCOW2_PART_HEADER, 24, bytes, sizeof(bytes));
-    return r < 0 ? r : node_flush(qcow2_file(n));
+    return qcow2_switch_header(n, 24, bytes, sizeof(bytes));
 }
 
 /* @table becomes the active one; what the old one reaches is let go. Takes @table. */
