@@ -57,9 +57,12 @@ static co_fn int write_l2(struct node *n)
 int qcow2_write_back(struct node *n)
 {
     struct qcow2 *q = qcow2_of(n);
-    int r = q->corrupt ? 0 : write_l2(n);
 
-    if (r < 0 || q->corrupt) {
+    if (q->corrupt) { /* what is not there yet will never be */
+        return qcow2_cache_is_dirty(q->l2_cache) ? -EIO : 0;
+    }
+    int r = write_l2(n);
+    if (r < 0) {
         return r;
     }
     if (q->dropped.n > 0) { /* the slices without them are written: make that durable */
@@ -92,6 +95,19 @@ int qcow2_flush(struct node *n)
 
 /* ---- the dirty bit ---- */
 
+static co_fn int set_dirty_bit(struct node *n)
+{
+    struct qcow2 *q = qcow2_of(n);
+
+    q->h.incompatible |= QCOW2_DIRTY;
+    int r = qcow2_write_header_field(n, "incompatible_features");
+    if (r < 0) {
+        q->h.incompatible &= ~(uint64_t)QCOW2_DIRTY;
+    }
+    q->dirty_bit_ours = r == 0;
+    return r;
+}
+
 int qcow2_mark_dirty(struct node *n)
 {
     struct qcow2 *q = qcow2_of(n);
@@ -99,28 +115,31 @@ int qcow2_mark_dirty(struct node *n)
     if (q->dirty || q->h.version < 3) {
         return 0;
     }
-    q->h.incompatible |= QCOW2_DIRTY;
-    int r = qcow2_write_header_field(n, "incompatible_features");
-    if (r < 0) {
-        q->h.incompatible &= ~(uint64_t)QCOW2_DIRTY;
-        return r;
-    }
-    q->dirty = true;
-    return 0;
+    int r = set_dirty_bit(n);
+    q->dirty = r == 0;
+    return r;
+}
+
+int qcow2_guard(struct node *n)
+{
+    struct qcow2 *q = qcow2_of(n);
+
+    return q->h.version < 3 || (q->h.incompatible & QCOW2_DIRTY) ? 0 : set_dirty_bit(n);
 }
 
 int qcow2_mark_clean(struct node *n)
 {
     struct qcow2 *q = qcow2_of(n);
 
-    if (!(q->h.incompatible & QCOW2_DIRTY)) {
-        return 0;
-    }
-    q->dirty = false;
+    q->dirty = false; /* nothing is held back any more */
     int r = qcow2_settle(n);
-    if (r == 0) {
+    if (r == 0 && q->dirty_bit_ours && !q->marks_wrong) {
         q->h.incompatible &= ~(uint64_t)QCOW2_DIRTY;
         r = qcow2_write_header_field(n, "incompatible_features");
+        if (r < 0) {
+            q->h.incompatible |= QCOW2_DIRTY;
+        }
+        q->dirty_bit_ours = r < 0;
     }
     return r;
 }

@@ -222,7 +222,7 @@ static co_fn void write_all(struct node *n)
     if (r == 0 && qcow2_frees_pending(q)) { /* what became free by the flush */
         qcow2_write_back(n);
     }
-    if (r == 0 && q->dirty) {
+    if (r == 0 && q->dirty_bit_ours) {
         qcow2_mark_clean(n);
     }
     co_mutex_unlock(&q->lock);

@@ -265,10 +265,12 @@ struct qcow2 {
     struct qcow2_meta_set *meta; /* clusters that hold L2 tables and refcount blocks; NULL: not built */
     bool corrupt;                /* found damaged: no more writes */
     bool told_corrupt;
-    bool dirty;       /* the dirty bit is set by us: refcounts on disk may be behind */
-    bool written;     /* something was written since it was opened */
-    bool began;       /* bitmaps know of it */
-    bool broken_refs; /* opened for check: refcounts could not be loaded */
+    bool dirty;          /* the dirty bit is set by us: refcounts on disk may be behind */
+    bool dirty_bit_ours; /* for that reason, or another (qcow2_guard) */
+    bool marks_wrong;    /* "ours alone" does not agree with the refcounts: the dirty bit has to stay */
+    bool written;        /* something was written since it was opened */
+    bool began;          /* bitmaps know of it */
+    bool broken_refs;    /* opened for check: refcounts could not be loaded */
 };
 
 static inline struct qcow2 *qcow2_of(const struct node *n)
@@ -499,6 +501,10 @@ co_fn int qcow2_flush_children(struct node *n);
 co_fn int qcow2_flush(struct node *n);
 /* Refcounts on disk will be behind from now on: say so first. */
 co_fn int qcow2_mark_dirty(struct node *n);
+/* What cannot be changed at once is about to disagree on disk (counts, and the marks that depend on them):
+ * a crash in between is repaired when the image is next opened. Version 2 has no way to say so. */
+co_fn int qcow2_guard(struct node *n);
+/* Settles, and takes back what was said. */
 co_fn int qcow2_mark_clean(struct node *n);
 
 /* ---- overlap.c ---- */

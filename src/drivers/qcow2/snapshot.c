@@ -282,6 +282,15 @@ static co_fn int raise_run(struct node *n, uint64_t host, uint64_t bytes)
     return r;
 }
 
+static co_fn void undo_run(struct node *n, uint64_t host, uint64_t bytes)
+{
+    struct qcow2 *q = qcow2_of(n);
+
+    if (q->corrupt || qcow2_add_refcounts(n, qcow2_cluster_of(q, host), bytes >> q->cluster_bits, -1) < 0) {
+        q->marks_wrong = true;
+    }
+}
+
 static co_fn int end_run(struct walk *w)
 {
     int r = 0;
@@ -289,7 +298,7 @@ static co_fn int end_run(struct walk *w)
     if (w->bytes && w->change == RAISE) {
         r = raise_run(w->n, w->host, w->bytes);
     } else if (w->bytes && w->change == UNDO) {
-        qcow2_release(w->n, w->host, w->bytes);
+        undo_run(w->n, w->host, w->bytes);
     } else if (w->bytes) {
         qcow2_free(w->n, w->host, w->bytes, QCOW2_FREE_SNAPSHOT, true);
     }
@@ -468,6 +477,8 @@ static co_fn int mark_all(struct node *n)
     bool changed = false;
     int r = 0;
 
+    q->marks_wrong = true;
+
     for (uint32_t i = 0; r == 0 && i < q->h.l1_entries; i++) {
         uint64_t table = q->l1[i] & QCOW2_OFFSET_MASK, refs;
         if (table == 0) {
@@ -486,6 +497,7 @@ static co_fn int mark_all(struct node *n)
         r = qcow2_write_table(n, QCOW2_PART_L1, q->h.l1_offset, q->l1, q->h.l1_entries);
         r = r < 0 ? r : node_flush(qcow2_file(n));
     }
+    q->marks_wrong = r < 0;
     return r;
 }
 
@@ -504,7 +516,7 @@ int qcow2_begin_change(struct node *n)
         co_mutex_unlock(&q->lock);
     } while (true);
     q->frozen = true;
-    int r = q->corrupt ? -EIO : q->dirty ? qcow2_mark_clean(n) : qcow2_settle(n);
+    int r = q->corrupt ? -EIO : qcow2_mark_clean(n);
     return r < 0 ? r : qcow2_write_back(n); /* what became free by that */
 }
 
@@ -512,13 +524,11 @@ int qcow2_end_change(struct node *n, int r)
 {
     struct qcow2 *q = qcow2_of(n);
 
-    if (r == 0) {
-        r = qcow2_settle(n);
-    }
+    int end = q->corrupt ? -EIO : r == 0 || q->dirty_bit_ours ? qcow2_mark_clean(n) : 0;
     q->written = true;
     q->frozen = false;
     co_mutex_unlock(&q->lock);
-    return r;
+    return r < 0 ? r : end;
 }
 
 static int refuse(const struct node *n)
@@ -618,6 +628,7 @@ static co_fn int snapshot_create(struct node *n, const char *name, const struct 
         return -EFBIG;
     }
     r = qcow2_begin_change(n);
+    r = r < 0 ? r : qcow2_guard(n);
     return qcow2_end_change(n, r < 0 ? r : create_locked(n, name, t));
 }
 
@@ -664,6 +675,7 @@ static co_fn int snapshot_delete(struct node *n, const char *id, const char *nam
         return err_set_errno(err, r, r == -EINVAL ? "Snapshot L1 table offset invalid" : "Cannot be deleted");
     }
     r = qcow2_begin_change(n);
+    r = r < 0 ? r : qcow2_guard(n);
     r = qcow2_end_change(n, r < 0 ? r : delete_locked(n, (uint32_t)i));
     return r < 0 ? err_set_errno(err, r, "Failed to remove snapshot from snapshot list") : 0;
 }
@@ -754,6 +766,7 @@ static co_fn int snapshot_apply(struct node *n, const char *id_or_name, struct e
     }
     if (r == 0) {
         r = qcow2_begin_change(n);
+        r = r < 0 ? r : qcow2_guard(n);
         r = qcow2_end_change(n, r < 0 ? r : apply_locked(n, &q->snapshot[i]));
     }
     return r < 0 ? err_set_errno(err, r, "Failed to load snapshot") : 0;
