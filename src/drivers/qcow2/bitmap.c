@@ -449,6 +449,26 @@ static co_fn int store(struct node *n, bool resting)
     return r;
 }
 
+/* The file says that the bitmaps with @entering are in use from now on; or nothing has changed. */
+static co_fn int store_entering(struct node *n)
+{
+    struct qcow2 *q = qcow2_of(n);
+    int r = store(n, false);
+
+    for (uint32_t i = 0; i < q->bitmaps_read; i++) {
+        struct qcow2_bitmap *b = &q->bitmap[i];
+        b->in_use = b->in_use && (r == 0 || !b->entering);
+        b->entering = false;
+    }
+    return r;
+}
+
+static void enter(struct qcow2_bitmap *b)
+{
+    b->entering = !b->in_use;
+    b->in_use = true;
+}
+
 /* ---- guest data changes ---- */
 
 int qcow2_bitmaps_begin(struct node *n)
@@ -467,11 +487,11 @@ int qcow2_bitmaps_begin(struct node *n)
             if (r < 0) { /* nobody is to trust it from now on */
                 b->inconsistent = true;
             }
-            b->in_use = true;
+            enter(b);
             any = true;
         }
     }
-    return any ? store(n, false) : 0;
+    return any ? store_entering(n) : 0;
 }
 
 int qcow2_bitmaps_end(struct node *n)
@@ -500,9 +520,9 @@ int qcow2_bitmaps_may_resize(struct node *n, struct err *err)
         if (r < 0) {
             return err_set(err, r, "Bitmap '%s' is inconsistent and cannot be used", b->name);
         }
-        b->in_use = true; /* its size in the file is about to be wrong */
+        enter(b); /* its size in the file is about to be wrong */
     }
-    return q->bitmaps_read ? store(n, false) : 0;
+    return q->bitmaps_read ? store_entering(n) : 0;
 }
 
 int qcow2_bitmaps_resize(struct node *n, uint64_t before)
@@ -588,7 +608,7 @@ static int check_new(const struct node *n, const char *name, uint64_t granularit
                : 0;
 }
 
-static co_fn int bitmap_add(struct node *n, const char *name, uint64_t granularity, struct err *err)
+static co_fn int add_locked(struct node *n, const char *name, uint64_t granularity, struct err *err)
 {
     struct qcow2 *q = qcow2_of(n);
 
@@ -617,7 +637,7 @@ static co_fn int bitmap_add(struct node *n, const char *name, uint64_t granulari
     return r < 0 ? err_set(err, r, "no memory for a bitmap") : 0;
 }
 
-static co_fn int bitmap_remove(struct node *n, const char *name, struct err *err)
+static co_fn int remove_locked(struct node *n, const char *name, struct err *err)
 {
     struct qcow2 *q = qcow2_of(n);
     struct qcow2_bitmap *b;
@@ -627,21 +647,23 @@ static co_fn int bitmap_remove(struct node *n, const char *name, struct err *err
         return r;
     }
     struct qcow2_bitmap gone = *b;
-    size_t index = (size_t)(b - q->bitmap);
-    memmove(b, b + 1, (q->bitmaps_read - index - 1) * sizeof(*b));
+    size_t behind = (q->bitmaps_read - (size_t)(b - q->bitmap) - 1) * sizeof(*b);
+    memmove(b, b + 1, behind);
     q->bitmaps_read--;
-    q->bitmaps_loaded -= gone.bits ? bytes_of(&gone, q->h.size) : 0;
-    co_mutex_lock(&q->lock);
     r = store(n, !q->began);
-    if (r == 0) {
-        forget_table(n, gone.table_offset, gone.table_entries);
+    if (r < 0) { /* it may be there still */
+        memmove(b + 1, b, behind);
+        *b = gone;
+        q->bitmaps_read++;
+        return err_set_errno(err, r, "Failed to remove the bitmap");
     }
-    co_mutex_unlock(&q->lock);
+    q->bitmaps_loaded -= gone.bits ? bytes_of(&gone, q->h.size) : 0;
+    forget_table(n, gone.table_offset, gone.table_entries);
     free_bitmap(&gone);
-    return r < 0 ? err_set_errno(err, r, "Failed to remove the bitmap") : 0;
+    return 0;
 }
 
-static co_fn int bitmap_clear(struct node *n, const char *name, struct err *err)
+static co_fn int clear_locked(struct node *n, const char *name, struct err *err)
 {
     struct qcow2 *q = qcow2_of(n);
     struct qcow2_bitmap *b;
@@ -654,7 +676,7 @@ static co_fn int bitmap_clear(struct node *n, const char *name, struct err *err)
     return r;
 }
 
-static co_fn int bitmap_enable(struct node *n, const char *name, bool enable, struct err *err)
+static co_fn int enable_locked(struct node *n, const char *name, bool enable, struct err *err)
 {
     struct qcow2 *q = qcow2_of(n);
     struct qcow2_bitmap *b;
@@ -668,7 +690,7 @@ static co_fn int bitmap_enable(struct node *n, const char *name, bool enable, st
     return r;
 }
 
-static co_fn int bitmap_get(struct node *n, const char *name, struct bitmap_view *ret, struct err *err)
+static co_fn int get_locked(struct node *n, const char *name, struct bitmap_view *ret, struct err *err)
 {
     const struct qcow2 *q = n->state;
     struct qcow2_bitmap *b;
@@ -681,7 +703,7 @@ static co_fn int bitmap_get(struct node *n, const char *name, struct bitmap_view
     return r;
 }
 
-static co_fn int bitmap_merge(struct node *n, const char *name, const struct bitmap_view *src,
+static co_fn int merge_locked(struct node *n, const char *name, const struct bitmap_view *src,
                               struct err *err)
 {
     struct qcow2 *q = qcow2_of(n);
@@ -707,6 +729,69 @@ static co_fn int bitmap_merge(struct node *n, const char *name, const struct bit
     }
     b->changed = q->bitmaps_changed = true;
     return 0;
+}
+
+/* ---- the same for everybody: one after the other, and not while writes begin ---- */
+
+static co_fn int bitmap_add(struct node *n, const char *name, uint64_t granularity, struct err *err)
+{
+    struct qcow2 *q = qcow2_of(n);
+
+    co_mutex_lock(&q->lock);
+    int r = add_locked(n, name, granularity, err);
+    co_mutex_unlock(&q->lock);
+    return r;
+}
+
+static co_fn int bitmap_remove(struct node *n, const char *name, struct err *err)
+{
+    struct qcow2 *q = qcow2_of(n);
+
+    co_mutex_lock(&q->lock);
+    int r = remove_locked(n, name, err);
+    co_mutex_unlock(&q->lock);
+    return r;
+}
+
+static co_fn int bitmap_clear(struct node *n, const char *name, struct err *err)
+{
+    struct qcow2 *q = qcow2_of(n);
+
+    co_mutex_lock(&q->lock);
+    int r = clear_locked(n, name, err);
+    co_mutex_unlock(&q->lock);
+    return r;
+}
+
+static co_fn int bitmap_enable(struct node *n, const char *name, bool enable, struct err *err)
+{
+    struct qcow2 *q = qcow2_of(n);
+
+    co_mutex_lock(&q->lock);
+    int r = enable_locked(n, name, enable, err);
+    co_mutex_unlock(&q->lock);
+    return r;
+}
+
+static co_fn int bitmap_get(struct node *n, const char *name, struct bitmap_view *ret, struct err *err)
+{
+    struct qcow2 *q = qcow2_of(n);
+
+    co_mutex_lock(&q->lock);
+    int r = get_locked(n, name, ret, err);
+    co_mutex_unlock(&q->lock);
+    return r;
+}
+
+static co_fn int bitmap_merge(struct node *n, const char *name, const struct bitmap_view *src,
+                              struct err *err)
+{
+    struct qcow2 *q = qcow2_of(n);
+
+    co_mutex_lock(&q->lock);
+    int r = merge_locked(n, name, src, err);
+    co_mutex_unlock(&q->lock);
+    return r;
 }
 
 static co_fn int bitmap_store(struct node *n, struct err *err)

@@ -199,6 +199,7 @@ struct qcow2_bitmap {
     bool enabled;      /* records writes */
     bool inconsistent; /* the image was not closed cleanly, or it could not be loaded */
     bool in_use;       /* the file says so, for our sake */
+    bool entering;     /* it is about to */
     bool changed;      /* other than in the file */
     uint8_t *bits;     /* NULL: not loaded */
     uint64_t bits_max; /* how many there are in memory */
