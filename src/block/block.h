@@ -55,7 +55,6 @@ enum req_flags {
     REQ_PREALLOC_METADATA = 1 << 9, /* TRUNCATE that grows: formats allocate their metadata */
     REQ_EXACT = 1 << 10,            /* TRUNCATE: exactly this size, or fail (a block device cannot shrink) */
     REQ_VMSTATE = 1 << 11,          /* READ, WRITE: the VM state area of a format that has one */
-    REQ_COMPARE = 1 << 12, /* READ: change no memory: 0 if the bytes are those of @iov, else -EILSEQ */
 };
 
 /* What lies at the beginning of a range (after the NBD and QEMU notions). */
@@ -134,6 +133,7 @@ struct graph {
     /* Told what fault rules do, as they do it, without anything being allocated (a monitor that lets only
      * some through makes its data member by fault_event_data); must not wait. NULL: nobody wants to know. */
     void (*fault)(struct graph *g, const struct fault_event *event);
+    void *monitor;       /* event's */
     void *opaque;        /* the tool's */
     uint64_t mismatches; /* found so far by any verify node */
     uint64_t reconnects; /* node_reconnected calls: one load tells a verifier that there was none */
@@ -203,8 +203,6 @@ co_fn void node_drain(struct node *n);
 /* Let go of requests that this node or one below it holds back (faults, breakpoints); @ending: and hold
  * none from now on, so that everything in flight comes to its end. Before waiting for that. */
 void node_unhold(struct node *n, bool ending);
-/* The same for every node, because all of them are about to be closed. */
-void graph_unhold(struct graph *g);
 /* Bytes the host uses for it; -ENOTSUP if unknown. */
 co_fn int node_allocated_bytes(struct node *n, uint64_t *ret_bytes);
 

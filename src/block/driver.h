@@ -63,8 +63,7 @@ struct limits {
     uint32_t discard_align; /*   the gate writes the rest of a ZERO, leaves out that of a DISCARD */
     uint32_t preferred;     /* a good size for requests, for exports to advertise; 0: 4096 */
     unsigned supported;     /* REQ_FUA, REQ_UNMAP, REQ_NO_FALLBACK, REQ_COMPRESSED it handles itself;
-                               the gate emulates FUA by a flush. REQ_COMPARE: of a PROTOCOL without
-                               alignment or largest transfer, where it beats reading */
+                               the gate emulates FUA by a flush */
     bool serialise;         /* overlapping requests wait for each other (reads may share) */
 };
 
@@ -295,8 +294,7 @@ struct node {
     struct gate gate;
     struct node_stats stats;
     uint64_t last_opno;
-    uint64_t writes, flushed_writes; /* that have ended; that a flush covers */
-    uint64_t reconnects;             /* see node_reconnected */
+    uint64_t reconnects; /* see node_reconnected */
 };
 
 /* A protocol driver lost its device and has reached it again: what was acknowledged and not yet
@@ -322,6 +320,12 @@ co_fn int node_add_child(struct node *n, const char *name, json_t *options, stru
 /* The same for the backing file: what the user gave for it (options without a file name: its driver, its
  * node name) wins over @options, which are changed. */
 co_fn int node_add_backing(struct node *n, json_t *options, struct err *err);
+
+/* Can the main child be another node from now on (a filter's only one, a format's file), of at least the
+ * same size? -EINVAL and a sentence if not. */
+int node_can_replace(const struct node *n, const char *name, const struct node *next, struct err *err);
+/* Make it so. No requests may be in @n. */
+co_fn int node_replace_child(struct node *n, const char *name, struct node *next, struct err *err);
 
 /* True if the user said which backing file to use (perhaps: none): the one in the image does not count. */
 static inline bool node_backing_given(const struct node *n)

@@ -98,17 +98,6 @@ void node_unhold(struct node *n, bool ending)
     }
 }
 
-void graph_unhold(struct graph *g)
-{
-    struct node *n;
-
-    list_for_each (n, &g->nodes, link) {
-        if (n->drv->unhold && n->state) {
-            n->drv->unhold(n, true);
-        }
-    }
-}
-
 static co_fn void node_close(struct node *n)
 {
     if (n->gate.count > 0) {
@@ -300,6 +289,39 @@ int node_add_backing(struct node *n, json_t *options, struct err *err)
     return node_add_child(n, "backing", options, err);
 }
 
+int node_can_replace(const struct node *n, const char *name, const struct node *next, struct err *err)
+{
+    bool main_child = n->nchildren > 0 && strcmp(n->children[0].def->name, name) == 0;
+
+    if (!main_child || (n->drv->kind == DRIVER_FILTER && n->nchildren > 1)) {
+        return err_set(err, -EINVAL, "Cannot change the option '%s'",
+                       name); /* drivers know their other children */
+    }
+    if (next->size < node_below(n)->size) {
+        return err_set(err, -EINVAL, "node '%s' is smaller than the '%s' of '%s' now", next->name, name,
+                       n->name);
+    }
+    if (next->read_only && !n->read_only) {
+        return err_set(err, -EINVAL, "node '%s' is read-only, and '%s' is not", next->name, n->name);
+    }
+    return n->depth + 1 + next->height >= GRAPH_DEPTH_MAX ? too_deep(err) : 0;
+}
+
+int node_replace_child(struct node *n, const char *name, struct node *next, struct err *err)
+{
+    int r = node_can_replace(n, name, next, err);
+
+    if (r < 0) {
+        return r;
+    }
+    assert(n->gate.count == 0);
+    struct node *before = n->children[0].node;
+    n->children[0].node = node_ref(next);
+    n->height = MAX(n->height, next->height + 1);
+    node_unref(before);
+    return 0;
+}
+
 static int refuse_leftovers(const struct node *n, json_t *options, struct err *err)
 {
     const char *key = json_object_iter_key(json_object_iter(options));
@@ -348,9 +370,6 @@ static void check_limits(struct node *n)
     l->align = MAX(l->align, l->mem_align);
     l->zero_align = MAX(l->zero_align, l->align);
     l->discard_align = MAX(l->discard_align, l->align);
-    if (n->drv->kind != DRIVER_PROTOCOL || l->align > 1) {
-        l->supported &= ~(unsigned)REQ_COMPARE; /* one that has the child's limits need not know it */
-    }
     assert(is_pow2(l->align) && is_pow2(l->mem_align) && is_pow2(l->zero_align) && is_pow2(l->discard_align));
 }
 

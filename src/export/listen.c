@@ -42,7 +42,7 @@ static bool is_stale(const struct sockaddr_un *sa)
                                                                      : listener_is_dead(fd);
 }
 
-static int listen_unix(struct listener *l, const char *path, struct err *err)
+static int listen_unix(struct listener *l, const char *path, unsigned flags, struct err *err)
 {
     struct sockaddr_un sa = {.sun_family = AF_UNIX};
 
@@ -54,6 +54,9 @@ static int listen_unix(struct listener *l, const char *path, struct err *err)
     AUTO_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0) {
         return err_set_errno(err, -errno, "listen on 'unix:%s'", path);
+    }
+    if (flags & LISTEN_PRIVATE) {
+        fchmod(fd, 0600); /* which the file that bind makes gets */
     }
     int rc = bind(fd, (struct sockaddr *)&sa, sizeof(sa));
     if (rc < 0 && errno == EADDRINUSE && is_stale(&sa)) {
@@ -129,6 +132,19 @@ static int look_up(void *arg)
     return getaddrinfo(*l->host ? l->host : NULL, port, &hints, &l->found);
 }
 
+static bool all_local(const struct addrinfo *ai)
+{
+    for (; ai; ai = ai->ai_next) {
+        const struct sockaddr_in *v4 = (const void *)ai->ai_addr;
+        const struct sockaddr_in6 *v6 = (const void *)ai->ai_addr;
+        if (ai->ai_family == AF_INET6 ? !IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr)
+                                      : (ntohl(v4->sin_addr.s_addr) >> IN_CLASSA_NSHIFT) != IN_LOOPBACKNET) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static int bind_tcp(const struct addrinfo *ai)
 {
     int on = 1, off = 0;
@@ -159,7 +175,8 @@ static unsigned bound_port(int fd)
                                           : ((struct sockaddr_in *)&ss)->sin_port);
 }
 
-static co_fn int listen_tcp(struct listener *l, const char *text, unsigned default_port, struct err *err)
+static co_fn int listen_tcp(struct listener *l, const char *text, unsigned default_port, unsigned flags,
+                            struct err *err)
 {
     struct lookup look = {0};
     int fd = -EADDRNOTAVAIL;
@@ -172,6 +189,13 @@ static co_fn int listen_tcp(struct listener *l, const char *text, unsigned defau
     rc = loop_work(look_up, &look);
     if (rc != 0) {
         return err_set(err, -EINVAL, "listen on 'tcp:%s': %s", text, gai_strerror(rc));
+    }
+    if ((flags & LISTEN_LOCAL) && !all_local(look.found)) {
+        freeaddrinfo(look.found);
+        return err_set(err, -EACCES,
+                       "listen on 'tcp:%s': that is open to other machines: use localhost, or say so with "
+                       "allow-remote=on",
+                       text);
     }
     /* Any address: the IPv6 one first, which takes both kinds. */
     for (const struct addrinfo *ai = *l->host ? NULL : look.found; ai && fd < 0; ai = ai->ai_next) {
@@ -195,15 +219,16 @@ static co_fn int listen_tcp(struct listener *l, const char *text, unsigned defau
     return 0;
 }
 
-int listener_open(struct listener *l, const char *address, unsigned default_port, struct err *err)
+int listener_open(struct listener *l, const char *address, unsigned default_port, unsigned flags,
+                  struct err *err)
 {
     struct listener made = {.fd = -1};
     int rc;
 
     if (strncmp(address, "unix:", 5) == 0) {
-        rc = listen_unix(&made, address + 5, err);
+        rc = listen_unix(&made, address + 5, flags, err);
     } else if (strncmp(address, "tcp:", 4) == 0) {
-        rc = listen_tcp(&made, address + 4, default_port, err);
+        rc = listen_tcp(&made, address + 4, default_port, flags, err);
     } else {
         rc = err_set(err, -EINVAL, "listen on '%s': expected unix:PATH or tcp:HOST:PORT", address);
     }

@@ -14,9 +14,15 @@ struct listener {
     unsigned port; /* 0 on a unix socket */
 };
 
+enum {
+    LISTEN_LOCAL = 1,   /* tcp: only addresses of this machine: -EACCES for others */
+    LISTEN_PRIVATE = 2, /* unix: nobody but this user may connect */
+};
+
 /* Listen on "unix:PATH" (made here, removed by listener_close; one left by a dead server is replaced)
  * or "tcp:[HOST][:PORT]" (no host: any address; port 0: any free one). */
-co_fn int listener_open(struct listener *l, const char *address, unsigned default_port, struct err *err);
+co_fn int listener_open(struct listener *l, const char *address, unsigned default_port, unsigned flags,
+                        struct err *err);
 /* Harmless on a closed one. */
 void listener_close(struct listener *l);
 

@@ -13,6 +13,7 @@
 
 #include "base/json.h"
 #include "base/size.h"
+#include "block/driver.h"
 #include "drivers/verify/verify.h"
 #include "tools/serve.h"
 #include "tools/serve_run.h"
@@ -23,7 +24,7 @@
 
 /* ---- what happens meanwhile ---- */
 
-static void wind_down(struct serve *s)
+void serve_wind_down(struct serve *s)
 {
     s->end = true;
     co_queue_wake_all(&s->changed);
@@ -39,15 +40,18 @@ static void on_client_changed(void *opaque, const struct nbd_client_info *info)
 {
     struct serve *s = opaque;
 
-    if (s->once && !info->connected && nbd_server_clients(s->server) == 0) {
-        wind_down(s);
+    if (s->qmp) {
+        qmp_server_nbd_client(s->qmp, info);
+    }
+    if (s->once && !info->connected && (!s->server || nbd_server_clients(s->server) == 0)) {
+        serve_wind_down(s);
     }
 }
 
 /* A verifier found a mismatch and is set to stop. */
 static void on_stop(struct graph *g, struct node *n)
 {
-    wind_down(container_of(g, struct serve, graph));
+    serve_wind_down(container_of(g, struct serve, graph));
 }
 
 static void release_all(struct serve *s);
@@ -90,7 +94,7 @@ static void take_signal(struct serve *s, int signal, bool from_terminal)
         if (s->child_alive && !from_terminal) { /* from there it got its own */
             kill(s->child, signal);
         }
-        wind_down(s);
+        serve_wind_down(s);
     }
 }
 
@@ -114,7 +118,7 @@ static void watch_child(void *arg)
 
     s->child_status = run_wait(s->child);
     s->child_alive = false;
-    wind_down(s);
+    serve_wind_down(s);
 }
 
 /* ---- beginning ---- */
@@ -285,6 +289,13 @@ static void tell_ready_json(struct serve *s)
                               json_pack("{s:s, s:I, s:o}", "name", im->export_name, "size",
                                         (json_int_t)node_size(im->node), "uri", uris));
     }
+    if (s->qmp) {
+        json_t *addresses = json_array();
+        for (unsigned l = 0; qmp_server_address(s->qmp, l); l++) {
+            json_array_append_new(addresses, json_string(qmp_server_address(s->qmp, l)));
+        }
+        json_object_set_new(ready, "qmp", addresses);
+    }
     AUTO_FREE char *text = json_text(ready);
     printf("%s\n", text ? text : "{}");
 }
@@ -350,7 +361,16 @@ static int begin(struct serve *s)
         return -1;
     }
     s->opened = true;
-    if (listen_all(s) < 0 || write_pid_file(s) < 0) {
+    if (serve_qmp_begin(s, &err) < 0) {
+        return fail(s, &err);
+    }
+    if (listen_all(s) < 0) {
+        return -1;
+    }
+    if (serve_qmp_listen(s, &err) < 0) {
+        return fail(s, &err);
+    }
+    if (write_pid_file(s) < 0) {
         return -1;
     }
     tell_ready(s);
@@ -442,14 +462,27 @@ static void release_all(struct serve *s)
     }
 }
 
+/* What fault rules hold back, and whatever else a driver does. */
+static void unhold_all(struct serve *s)
+{
+    struct node *n;
+
+    list_for_each (n, &s->graph.nodes, link) {
+        if (n->filename && n->drv->unhold) {
+            n->drv->unhold(n, true);
+        }
+    }
+}
+
 /* Requests that a verifier holds (on-mismatch=pause) would never finish, and nobody is left to
  * release them: do it until the end. */
 static void release_held(void *arg)
 {
     struct serve *s = arg;
 
-    while (all_verifiers(s).count > 0 && !s->finished) {
+    while (!s->finished) {
         release_all(s);
+        unhold_all(s);
         co_sleep_ns(RELEASE_EVERY_NS);
     }
     s->releasing = false;
@@ -478,9 +511,9 @@ static void remove_traces(struct serve *s)
 
 static void finish(struct serve *s)
 {
-    graph_unhold(&s->graph);
     s->releasing = co_start_later(release_held, s) == 0;
     s->draining = true;
+    serve_qmp_stop(s);
     if (s->server) {
         nbd_server_stop(s->server);
         nbd_server_wait(s->server);
@@ -489,6 +522,7 @@ static void finish(struct serve *s)
     while (s->scrubbing) {
         co_queue_wait(&s->changed);
     }
+    serve_qmp_finish(s);
     flush_all(s);
     s->draining = false;
     if (s->scrub && !s->failed) {
@@ -501,6 +535,7 @@ static void finish(struct serve *s)
     while (s->watching || s->releasing) {
         co_queue_wait(&s->changed);
     }
+    qmp_server_destroy(s->qmp);
     nbd_server_destroy(s->server);
     for (unsigned i = 0; i < s->nimages; i++) {
         node_unref(TAKE_PTR(s->images[i].node));
@@ -513,6 +548,7 @@ static int serve(void *arg)
     struct serve *s = arg;
 
     co_queue_init(&s->changed);
+    list_init(&s->shells);
     tool_graph_init(s->tool, &s->graph);
     s->graph.stop = on_stop;
     if (begin(s) == 0) {
@@ -581,7 +617,8 @@ int tool_serve(struct tool *t, int argc, char **argv)
     /* No more of them than there are arguments. */
     s.images = calloc((size_t)argc + 1, sizeof(*s.images));
     s.addresses = calloc((size_t)argc + 1, sizeof(*s.addresses));
-    if (!s.images || !s.addresses) {
+    s.qmp_addresses = calloc((size_t)argc + 1, sizeof(*s.qmp_addresses));
+    if (!s.images || !s.addresses || !s.qmp_addresses) {
         tool_error(t, "no memory for the command line");
         status = EXIT_FAILURE;
     } else if (serve_parse(&s, argc, argv, &status) == 0) {
@@ -592,6 +629,7 @@ int tool_serve(struct tool *t, int argc, char **argv)
     }
     free(s.images);
     free(s.addresses);
+    free(s.qmp_addresses);
     free(s.private_dir);
     free(s.private_address);
     return status;

@@ -5,7 +5,7 @@
 
 #include <signal.h>
 
-#include "export/nbd/server.h"
+#include "qmp/qmp.h"
 #include "tools/tools.h"
 
 struct image {
@@ -14,6 +14,7 @@ struct image {
     size_t name_len;
     const char *format; /* or NULL */
     bool opts;          /* --image-opts */
+    const char *id;     /* --id, or NULL */
     char *export_name;  /* owned */
     struct node *node;
 };
@@ -29,6 +30,8 @@ struct serve {
     unsigned nimages;
     const char **addresses;
     unsigned naddresses;
+    const char **qmp_addresses;
+    unsigned nqmp;
     const char *description, *report, *pid_file, *run;
     unsigned open_flags;
     bool read_only, once, scrub, progress, json, quiet;
@@ -52,9 +55,26 @@ struct serve {
     bool end; /* wind down */
     struct co_queue changed;
     bool failed;
+    struct qmp_server *qmp; /* NULL: no --qmp */
+    struct list shells;     /* serve_qmp.c: what human-monitor-command keeps of nodes */
+    bool shell_busy;        /* and whether it is running */
 };
 
 /* Fill in the command line. 0; or -1 with *@ret_status set: all is said, exit with it. */
 int serve_parse(struct serve *s, int argc, char **argv, int *ret_status);
+
+/* End, as on a signal. */
+void serve_wind_down(struct serve *s);
+
+/* ---- serve_qmp.c: the monitor ---- */
+
+/* Make it and tell it about the disks, before clients can come; does nothing without --qmp. */
+co_fn int serve_qmp_begin(struct serve *s, struct err *err);
+/* When everything else is ready: listen. */
+co_fn int serve_qmp_listen(struct serve *s, struct err *err);
+/* Let nobody in any more, and answer what is being executed. */
+void serve_qmp_stop(struct serve *s);
+/* After the NBD server's last client. */
+co_fn void serve_qmp_finish(struct serve *s);
 
 #endif

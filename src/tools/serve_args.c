@@ -31,12 +31,16 @@ enum {
     OPT_PID_FILE,
     OPT_JSON,
     OPT_DESCRIPTION,
+    OPT_QMP,
+    OPT_ID,
 };
 
 static const struct option long_options[] = {
     TOOL_COMMON_LONG_OPTIONS,
     {"nbd", required_argument, NULL, OPT_NBD},
     {"export", required_argument, NULL, OPT_EXPORT},
+    {"id", required_argument, NULL, OPT_ID},
+    {"qmp", required_argument, NULL, OPT_QMP},
     {"format", required_argument, NULL, 'f'},
     {"image-opts", no_argument, NULL, OPT_IMAGE_OPTS},
     {"read-only", no_argument, NULL, 'r'},
@@ -76,6 +80,8 @@ static void print_help(void)
            "  -f, --format=FMT     format of the images that follow (default: probed)\n"
            "      --image-opts     the images that follow are given as options\n"
            "      --export=NAME    export name of the next image (as NAME=IMAGE)\n"
+           "      --id=NAME        device name of the next image, for QMP (default: its export\n"
+           "                       name, or disk0, disk1, ...)\n"
            "  -r, --read-only      refuse to write\n"
            "  -t, --cache=MODE     writeback (default), writethrough, none, directsync or unsafe\n"
            "      --discard=MODE   unmap (default) or ignore\n"
@@ -93,6 +99,10 @@ static void print_help(void)
            "      --tls-certificates=DIR    server-cert.pem, server-key.pem, ca-cert.pem\n"
            "      --tls-psk=FILE   pre-shared keys, NAME:HEXKEY lines, as psktool writes\n"
            "      --tls-verify-peer         clients need a certificate signed by ca-cert.pem\n"
+           "\n"
+           "Control:\n"
+           "      --qmp=ADDRESS    a QMP server on tcp:HOST:PORT or unix:PATH, any number of times;\n"
+           "                       ,server,nowait may follow, and ,allow-remote=on\n"
            "\n"
            "Running and verifying:\n"
            "      --run=CMD        run CMD with $uri, $unixsocket, $port and $export set; end with\n"
@@ -134,7 +144,7 @@ static void split_name(struct image *im)
 
 /* What the options that stand before an image have set for it. */
 struct context {
-    const char *format, *export_name;
+    const char *format, *export_name, *id;
     bool opts;
     unsigned formats;
 };
@@ -143,9 +153,10 @@ static int add_image(struct serve *s, struct context *ctx, const char *text)
 {
     struct image *im = &s->images[s->nimages++];
 
-    *im = (struct image){.text = text, .name = ctx->export_name, .format = ctx->format, .opts = ctx->opts};
+    *im = (struct image){
+        .text = text, .name = ctx->export_name, .format = ctx->format, .opts = ctx->opts, .id = ctx->id};
     im->name_len = im->name ? strlen(im->name) : 0;
-    ctx->export_name = NULL;
+    ctx->export_name = ctx->id = NULL;
     if (!im->opts) {
         split_name(im);
     }
@@ -260,6 +271,12 @@ static int parse_option(struct serve *s, struct context *ctx, int opt, const cha
     case OPT_EXPORT:
         ctx->export_name = arg;
         return 0;
+    case OPT_ID:
+        ctx->id = arg;
+        return 0;
+    case OPT_QMP:
+        s->qmp_addresses[s->nqmp++] = arg;
+        return 0;
     case 't':
     case OPT_DISCARD:
         return parse_modes(s, opt, arg);
@@ -308,6 +325,15 @@ static int check_usage(struct serve *s, const struct context *ctx)
     }
     if (ctx->export_name) {
         return usage(s, "--export=%s: no image follows", ctx->export_name);
+    }
+    if (ctx->id && s->nimages > 1) {
+        return usage(s, "--id=%s: no image follows", ctx->id);
+    }
+    if (ctx->id && s->images[0].id) {
+        return usage(s, "--id=%s: the image has an id already", ctx->id);
+    }
+    if (ctx->id) {
+        s->images[0].id = ctx->id; /* meant for the only one, wherever it stands */
     }
     for (unsigned i = 0; ctx->formats == 1 && i < s->nimages; i++) {
         s->images[i].format = ctx->format; /* a single -f is meant for all, wherever it stands */

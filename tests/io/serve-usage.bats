@@ -92,7 +92,7 @@ refused() { # SENTENCE ARG...
 
 @test "--help names every option" {
     expect 0 blkproof serve --help
-    for o in nbd export format image-opts read-only cache discard description max-clients handshake-timeout spin tls \
+    for o in nbd export id qmp format image-opts read-only cache discard description max-clients handshake-timeout spin tls \
         tls-certificates tls-psk tls-verify-peer run once report scrub progress pid-file json quiet engine seed help version; do
         contains "$out" "--$o"
     done

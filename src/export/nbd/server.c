@@ -303,7 +303,7 @@ int nbd_server_listen(struct nbd_server *s, const char *address, struct err *err
     }
     struct nbd_listener *l = &s->listeners[s->nlisteners];
     *l = (struct nbd_listener){.server = s};
-    int rc = listener_open(&l->at, address, NBD_PORT, err);
+    int rc = listener_open(&l->at, address, NBD_PORT, 0, err);
     if (rc < 0) {
         return rc;
     }
