@@ -414,7 +414,7 @@ static co_fn int access_status(struct node *n, struct req *r)
                              .file = m.node};
         return 0;
     case MAP_BACKING:
-        if (!m.node) {
+        if (!m.node || r->offset >= node_size(m.node)) {
             *e = (struct extent){.bytes = m.bytes, .zero = true};
             return 0;
         }

@@ -55,6 +55,7 @@ enum req_flags {
     REQ_PREALLOC_METADATA = 1 << 9, /* TRUNCATE that grows: formats allocate their metadata */
     REQ_EXACT = 1 << 10,            /* TRUNCATE: exactly this size, or fail (a block device cannot shrink) */
     REQ_VMSTATE = 1 << 11,          /* READ, WRITE: the VM state area of a format that has one */
+    REQ_COMPARE = 1 << 12, /* READ: change no memory: 0 if the bytes are those of @iov, else -EILSEQ */
 };
 
 /* What lies at the beginning of a range (after the NBD and QEMU notions). */
@@ -203,6 +204,8 @@ co_fn void node_drain(struct node *n);
 /* Let go of requests that this node or one below it holds back (faults, breakpoints); @ending: and hold
  * none from now on, so that everything in flight comes to its end. Before waiting for that. */
 void node_unhold(struct node *n, bool ending);
+/* The same for every node, because all of them are about to be closed. */
+void graph_unhold(struct graph *g);
 /* Bytes the host uses for it; -ENOTSUP if unknown. */
 co_fn int node_allocated_bytes(struct node *n, uint64_t *ret_bytes);
 

@@ -63,7 +63,8 @@ struct limits {
     uint32_t discard_align; /*   the gate writes the rest of a ZERO, leaves out that of a DISCARD */
     uint32_t preferred;     /* a good size for requests, for exports to advertise; 0: 4096 */
     unsigned supported;     /* REQ_FUA, REQ_UNMAP, REQ_NO_FALLBACK, REQ_COMPRESSED it handles itself;
-                               the gate emulates FUA by a flush */
+                               the gate emulates FUA by a flush. REQ_COMPARE: of a PROTOCOL without
+                               alignment or largest transfer, where it beats reading */
     bool serialise;         /* overlapping requests wait for each other (reads may share) */
 };
 
@@ -294,7 +295,8 @@ struct node {
     struct gate gate;
     struct node_stats stats;
     uint64_t last_opno;
-    uint64_t reconnects; /* see node_reconnected */
+    uint64_t writes, flushed_writes; /* that have ended; that a flush covers */
+    uint64_t reconnects;             /* see node_reconnected */
 };
 
 /* A protocol driver lost its device and has reached it again: what was acknowledged and not yet

@@ -16,4 +16,13 @@ static inline co_fn void node_event(struct node *child, enum block_event event)
     }
 }
 
+/* A flush of @n has written its caches down, and now reaches for the disk: told if it has something to do. A
+ * format with a flush of its own calls this; for others the gate does. */
+static inline co_fn void node_flush_to_disk(struct node *n)
+{
+    if (n->writes != n->flushed_writes && n->nchildren) {
+        node_event(node_below(n), EVENT_flush_to_disk);
+    }
+}
+
 #endif

@@ -3,9 +3,11 @@
  * The gate: the only way into a node. It checks the range, waits for overlapping requests where that
  * is asked, aligns (read-modify-write), splits at the driver's limits, emulates what the driver does
  * not do itself, and counts. Drivers see only requests that fit them: within the node (or growing it),
- * aligned or ending at the node's very end, no larger than their limits.
+ * aligned or ending at the node's very end, no larger than their limits. It also raises the blkdebug
+ * events that belong to no format: a node hears of its own writes, and of the flushes of the one above.
  */
 #include "block/driver.h"
+#include "block/event.h"
 #include "block/room.h"
 
 #define BOUNCE_BYTES (1 * MiB) /* read-modify-write and bounced transfers go in pieces of this */
@@ -154,6 +156,13 @@ static co_fn int flat_transfer(struct node *n, const struct req *r, enum req_op 
     return to_driver(n, &part);
 }
 
+static co_fn void tell(struct node *n, bool so, enum block_event event)
+{
+    if (so) {
+        node_event(n, event);
+    }
+}
+
 /* Read what a write does not cover of the first and last unit of [start, end). */
 static co_fn int fill_edges(struct node *n, const struct req *r, char *buf, uint64_t start, uint64_t end)
 {
@@ -163,16 +172,25 @@ static co_fn int fill_edges(struct node *n, const struct req *r, char *buf, uint
     bool tail = end > r->offset + r->bytes;
     int ret = 0;
 
-    if (head || (tail && last == start)) {
+    bool at_once = tail && last == start; /* one unit holds the head and the tail */
+    if (head || at_once) {
+        tell(n, head, EVENT_pwritev_rmw_head);
+        tell(n, at_once, EVENT_pwritev_rmw_tail);
         ret = flat_transfer(n, r, REQ_READ, start, buf, MIN(align, end - start));
+        tell(n, ret == 0 && head, EVENT_pwritev_rmw_after_head);
+        tell(n, ret == 0 && at_once, EVENT_pwritev_rmw_after_tail);
     }
-    if (ret == 0 && tail && last != start) {
+    if (ret == 0 && tail && !at_once) {
+        node_event(n, EVENT_pwritev_rmw_tail);
         ret = flat_transfer(n, r, REQ_READ, last, buf + (last - start), end - last);
+        tell(n, ret == 0, EVENT_pwritev_rmw_after_tail);
     }
     return ret;
 }
 
-static co_fn int bounce_piece(struct node *n, const struct req *r, char *buf, uint64_t start, uint64_t end)
+/* @announced: the event of the write has been raised, or is by this piece. */
+static co_fn int bounce_piece(struct node *n, const struct req *r, char *buf, uint64_t start, uint64_t end,
+                              bool *announced)
 {
     uint64_t from = MAX(start, r->offset);
     uint64_t to = MIN(end, r->offset + r->bytes);
@@ -189,6 +207,8 @@ static co_fn int bounce_piece(struct node *n, const struct req *r, char *buf, ui
         return ret;
     }
     iov_to_buf(r->iov, r->niov, from - r->offset, buf + (from - start), to - from);
+    tell(n, !*announced, EVENT_pwritev);
+    *announced = true;
     return flat_transfer(n, r, REQ_WRITE, start, buf, end - start);
 }
 
@@ -200,30 +220,71 @@ static co_fn int bounce_transfer(struct node *n, const struct req *r)
     uint64_t piece = MIN(MIN(transfer_max(n), MAX(BOUNCE_BYTES, (uint64_t)n->limits.align)), end - start);
     char *buf = buf_get(piece);
     int ret = buf ? 0 : -ENOMEM;
+    bool announced = false;
 
     for (uint64_t at = start; ret == 0 && at < end; at += piece) {
-        ret = bounce_piece(n, r, buf, at, MIN(at + piece, end));
+        ret = bounce_piece(n, r, buf, at, MIN(at + piece, end), &announced);
     }
+    tell(n, announced, EVENT_pwritev_done);
     buf_put(buf, piece);
     return ret;
 }
 
-static co_fn int transfer(struct node *n, struct req *r)
+static bool must_bounce(const struct node *n, const struct req *r)
 {
-    if (UNLIKELY(!is_aligned(n, r) || !iov_is_aligned(r->iov, r->niov, n->limits.mem_align))) {
-        return bounce_transfer(n, r);
-    }
+    return !is_aligned(n, r) || !iov_is_aligned(r->iov, r->niov, n->limits.mem_align);
+}
+
+static co_fn int move(struct node *n, struct req *r)
+{
     if (UNLIKELY(n->limits.max_transfer && r->bytes > n->limits.max_transfer)) {
         return split_transfer(n, r);
     }
     return to_driver(n, r);
 }
 
+static co_fn int announced_write(struct node *n, struct req *r)
+{
+    node_event(n, EVENT_pwritev);
+    int ret = move(n, r);
+    node_event(n, EVENT_pwritev_done);
+    return ret;
+}
+
+static co_fn int transfer(struct node *n, struct req *r)
+{
+    if (UNLIKELY(must_bounce(n, r))) {
+        return bounce_transfer(n, r);
+    }
+    if (UNLIKELY(n->drv->on_event && r->op == REQ_WRITE)) {
+        return announced_write(n, r);
+    }
+    return move(n, r);
+}
+
+static co_fn int gate_flush(struct node *n, struct req *r)
+{
+    uint64_t covered = n->writes;
+
+    node_event(n->nchildren ? node_below(n) : NULL, EVENT_flush_to_os);
+    if (n->flags & OPEN_NO_FLUSH) {
+        return 0;
+    }
+    if (!n->drv->format || !n->drv->format->flush) {
+        node_flush_to_disk(n); /* else it says so itself, when its caches are written */
+    }
+    int ret = to_driver(n, r);
+    if (ret == 0) {
+        n->flushed_writes = MAX(n->flushed_writes, covered);
+    }
+    return ret;
+}
+
 static co_fn int plain_flush(struct node *n, const struct req *r)
 {
     struct req flush = {.op = REQ_FLUSH, .opno = r->opno};
 
-    return n->flags & OPEN_NO_FLUSH ? 0 : to_driver(n, &flush);
+    return gate_flush(n, &flush);
 }
 
 static co_fn int gate_write(struct node *n, struct req *r)
@@ -261,7 +322,7 @@ static co_fn int write_zeroes_by_hand(struct node *n, const struct req *r, uint6
         part.flags &= REQ_GROW;
         part.iov = iov;
         part.niov = niov;
-        int ret = transfer(n, &part);
+        int ret = must_bounce(n, &part) ? bounce_transfer(n, &part) : move(n, &part);
         if (ret < 0) {
             return ret;
         }
@@ -293,7 +354,7 @@ static co_fn int units_to_driver(struct node *n, const struct req *r, uint64_t s
     return 0;
 }
 
-static co_fn int gate_zero(struct node *n, struct req *r)
+static co_fn int zero(struct node *n, struct req *r)
 {
     uint64_t unit = MAX(n->limits.zero_align, n->limits.align);
     uint64_t end = r->offset + r->bytes;
@@ -321,6 +382,14 @@ static co_fn int gate_zero(struct node *n, struct req *r)
         ret = ret < 0 ? ret : write_zeroes_by_hand(n, r, stop, end - stop);
     }
     return ret == 0 && flush ? plain_flush(n, r) : ret;
+}
+
+static co_fn int gate_zero(struct node *n, struct req *r)
+{
+    node_event(n, EVENT_pwritev_zero);
+    int ret = zero(n, r);
+    node_event(n, EVENT_pwritev_done);
+    return ret;
 }
 
 static co_fn int gate_discard(struct node *n, struct req *r)
@@ -425,7 +494,7 @@ static co_fn int dispatch(struct node *n, struct req *r)
     case REQ_DISCARD:
         return gate_discard(n, r);
     case REQ_FLUSH:
-        return n->flags & OPEN_NO_FLUSH ? 0 : to_driver(n, r);
+        return gate_flush(n, r);
     case REQ_STATUS:
         return gate_status(n, r);
     case REQ_TRUNCATE:
@@ -444,6 +513,7 @@ static void count(struct node *n, const struct req *r, int ret)
 {
     n->stats.ops[r->op]++;
     n->stats.bytes[r->op] += r->bytes;
+    n->writes += op_writes(r->op);
     if (UNLIKELY(ret < 0)) {
         n->stats.errors[r->op]++;
     } else if ((r->flags & REQ_GROW) && op_writes(r->op) && r->op != REQ_TRUNCATE) {
@@ -468,8 +538,8 @@ int node_io(struct node *n, struct req *r)
     if (UNLIKELY(op_writes(r->op) && n->read_only)) {
         return -EPERM;
     }
-    if (UNLIKELY((r->flags & REQ_VMSTATE) && !(n->limits.supported & REQ_VMSTATE))) {
-        return -ENOTSUP; /* not a format with a VM state area */
+    if (UNLIKELY(r->flags & (REQ_VMSTATE | REQ_COMPARE) & ~n->limits.supported)) {
+        return -ENOTSUP;
     }
     if ((n->flags & OPEN_WRITETHROUGH) && (r->op == REQ_WRITE || r->op == REQ_ZERO)) {
         r->flags |= REQ_FUA;

@@ -98,6 +98,17 @@ void node_unhold(struct node *n, bool ending)
     }
 }
 
+void graph_unhold(struct graph *g)
+{
+    struct node *n;
+
+    list_for_each (n, &g->nodes, link) {
+        if (n->drv->unhold && n->state) {
+            n->drv->unhold(n, true);
+        }
+    }
+}
+
 static co_fn void node_close(struct node *n)
 {
     if (n->gate.count > 0) {
@@ -370,6 +381,9 @@ static void check_limits(struct node *n)
     l->align = MAX(l->align, l->mem_align);
     l->zero_align = MAX(l->zero_align, l->align);
     l->discard_align = MAX(l->discard_align, l->align);
+    if (n->drv->kind != DRIVER_PROTOCOL || l->align > 1) {
+        l->supported &= ~(unsigned)REQ_COMPARE; /* one that has the child's limits need not know it */
+    }
     assert(is_pow2(l->align) && is_pow2(l->mem_align) && is_pow2(l->zero_align) && is_pow2(l->discard_align));
 }
 

@@ -106,6 +106,9 @@ co_fn void lfile_close(struct lfile *f);
  * -EIO if the file ends a write early without an errno. */
 co_fn int lfile_read(struct lfile *f, const struct iovec *iov, int niov, uint64_t offset);
 co_fn int lfile_write(struct lfile *f, const struct iovec *iov, int niov, uint64_t offset, bool sync);
+/* What lfile_read would give is what @iov holds: 0, or -EILSEQ if not. On a worker thread, in pieces that
+ * stay in its cache: for a file that is LFILE_MEMORY and not LFILE_DIRECT. */
+co_fn int lfile_compare(struct lfile *f, const struct iovec *iov, int niov, uint64_t offset);
 co_fn int lfile_sync(struct lfile *f);                                             /* fdatasync */
 co_fn int lfile_fallocate(struct lfile *f, int mode, uint64_t offset, uint64_t n); /* fallocate(2) */
 co_fn int lfile_truncate(struct lfile *f, uint64_t size);

@@ -228,6 +228,67 @@ static int posix_rw(struct lfile *f, bool write, const struct iovec *iov, int ni
     return rw_rest(f, write, iov, niov, offset, got < 0 ? 0 : (size_t)got, bytes, rwf);
 }
 
+#define COMPARE_BYTES (128 * KiB) /* read and compared at a time */
+
+struct compare_call {
+    int fd;
+    const struct iovec *iov;
+    int niov;
+    uint64_t offset;
+    uint8_t *buf; /* COMPARE_BYTES */
+};
+
+static int compare_piece(const struct compare_call *c, const uint8_t *expected, size_t bytes, uint64_t offset)
+{
+    size_t have = 0;
+
+    while (have < bytes) {
+        struct iovec iov = {c->buf + have, bytes - have};
+        ssize_t n = posix_prw_now(c->fd, false, &iov, 1, offset + have, 0);
+        if (n < 0) {
+            return (int)n;
+        }
+        if (n == 0) { /* past the end of the file */
+            memset(c->buf + have, 0, bytes - have);
+            break;
+        }
+        have += (size_t)n;
+    }
+    return memcmp(c->buf, expected, bytes) == 0 ? 0 : -EILSEQ;
+}
+
+static int call_compare(void *arg)
+{
+    const struct compare_call *c = arg;
+    uint64_t offset = c->offset;
+
+    for (int i = 0; i < c->niov; i++) {
+        const struct iovec *v = &c->iov[i];
+        for (size_t at = 0; at < v->iov_len; at += COMPARE_BYTES) {
+            size_t bytes = MIN((size_t)COMPARE_BYTES, v->iov_len - at);
+            int r = compare_piece(c, (const uint8_t *)v->iov_base + at, bytes, offset + at);
+            if (r < 0) {
+                return r;
+            }
+        }
+        offset += v->iov_len;
+    }
+    return 0;
+}
+
+int lfile_compare(struct lfile *f, const struct iovec *iov, int niov, uint64_t offset)
+{
+    struct compare_call c = {f->fd, iov, niov, offset, buf_get(COMPARE_BYTES)};
+
+    assert((f->caps & (LFILE_MEMORY | LFILE_DIRECT)) == LFILE_MEMORY);
+    if (!c.buf) {
+        return -ENOMEM;
+    }
+    int r = loop_work(call_compare, &c);
+    buf_put(c.buf, COMPARE_BYTES);
+    return r;
+}
+
 static int posix_sync(struct lfile *f)
 {
     if (f->caps & LFILE_MEMORY) {

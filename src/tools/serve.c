@@ -511,6 +511,7 @@ static void remove_traces(struct serve *s)
 
 static void finish(struct serve *s)
 {
+    graph_unhold(&s->graph);
     s->releasing = co_start_later(release_held, s) == 0;
     s->draining = true;
     serve_qmp_stop(s);

@@ -29,7 +29,26 @@ setup() {
     equal "$out" "131072/1048576 bytes allocated at offset 0 bytes" # 64 KiB of nines, 64 KiB of zeroes
 }
 
+@test "-B with the format given by -o" {
+    expect 0 blkproof img convert -O qcow2 -B base.raw -o backing_fmt=raw -f raw zero.raw b.qcow2
+    expect 0 blkproof img compare -F raw b.qcow2 zero.raw
+    expect 0 blkproof img info b.qcow2
+    contains "$out" "backing file format: raw"
+}
+
+@test "map of an image larger than its backing file" {
+    blkproof img create -q -f qcow2 -b base.raw -F raw mid.qcow2 2M
+    blkproof img create -q -f qcow2 -b mid.qcow2 -F qcow2 top.qcow2 3M
+    expect 0 blkproof img map --output json top.qcow2
+    equal "$(sed -E 's/.*"start": ([0-9]+), "length": ([0-9]+), "depth": ([0-9]+), .*"zero": ([a-z]+).*/\1 \2 \3 \4/' \
+        <<<"$out")" "0 1048576 2 false"$'\n'"1048576 1048576 1 true"$'\n'"2097152 1048576 0 true"
+}
+
 @test "options that do not go together" {
+    expect 1 blkproof img convert -O qcow2 -B base.raw -F raw zero.raw zero.raw x.qcow2
+    contains "$err" "Having a backing file for the target makes no sense when concatenating"
+    expect 1 blkproof img convert -O qcow2 -o backing_file=base.raw,backing_fmt=raw zero.raw zero.raw x.qcow2
+    contains "$err" "Having a backing file for the target makes no sense when concatenating"
     expect 1 blkproof img convert -O qcow2 -B base.raw zero.raw x.qcow2
     equal "$err" "blkproof: Use of backing file requires explicit backing format"
     expect 1 blkproof img convert -O qcow2 -F raw zero.raw x.qcow2

@@ -70,3 +70,20 @@ PY
     expect 2 limited img check "$IMAGE"
     [ "$(wc -l <<<"$err")" -le 100001 ]
 }
+
+@test "an extension whose head does not fit before the backing file's name is refused" {
+    expect 0 blkproof img create -q -f qcow2 "$IMAGE" 1M
+    python3 - "$IMAGE" <<'PY'
+import struct
+import sys
+with open(sys.argv[1], "r+b") as f:
+    f.seek(100)
+    header, = struct.unpack(">I", f.read(4))
+    f.seek(8)
+    f.write(struct.pack(">QI", header + 4, 4))
+    f.seek(header)
+    f.write(struct.pack(">II", 0x12345678, 0))
+PY
+    expect 1 blkproof img info -f qcow2 "$IMAGE"
+    [[ $err == *"Header extension too large"* ]]
+}

@@ -21,7 +21,7 @@ static const char *const docs_dirs[] = {"docs", "../docs"};
 /* "blkverify" is QEMU's name of the driver; the page is called after what it does. */
 static const char *page_name(const char *driver)
 {
-    return strncmp(driver, "blk", 3) == 0 ? driver + 3 : driver;
+    return strcmp(driver, "blkverify") == 0 ? driver + 3 : driver;
 }
 
 /* Drivers that only the tests of this tree can open have no page. */

@@ -19,6 +19,9 @@ static void record(struct node *n, enum block_event event)
 {
     size_t used = strlen(seen);
 
+    if (strncmp(event_names[event], "pwritev", 7) == 0 || strncmp(event_names[event], "flush_to", 8) == 0) {
+        return;
+    }
     snprintf(seen + used, sizeof(seen) - used, "%s%s", used ? " " : "", event_names[event]);
 }
 

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "base/json.h"
+#include "block/event.h"
 #include "block/name.h"
 
 #define C(m) offsetof(struct cow, m)
@@ -209,7 +210,11 @@ static int cow_flush(struct node *n)
     struct cow *c = n->state;
     int r = cow_bitmap_flush(c);
 
-    return r < 0 ? r : node_flush(c->file);
+    if (r < 0) {
+        return r;
+    }
+    node_flush_to_disk(n);
+    return node_flush(c->file);
 }
 
 static int cow_probe(const uint8_t *buf, size_t len, const char *filename)

@@ -21,8 +21,8 @@ struct object {
 
 #define O(member) offsetof(struct object, member)
 
-static const char *const iotypes[] = {"all",     "read",  "write",        "write-zeroes",
-                                      "discard", "flush", "block-status", NULL};
+static const char *const iotypes[] = {"read",         "write", "write-zeroes", "discard", "flush",
+                                      "block-status", NULL};
 
 #define STATE_MAX  FAULT_STATE_MAX
 #define SECTOR_MAX (BLOCK_SIZE_MAX / SECTOR_SIZE - 1)
@@ -56,15 +56,16 @@ static void accept_numbers(json_t *o)
             json_object_set_new(o, bools[i], json_boolean(json_integer_value(v)));
         }
     }
-    /* "any sector" */
-    if (json_integer_value(json_object_get(o, "sector")) == -1) {
+    json_t *sector = json_object_get(o, "sector"); /* -1: any */
+    const char *text = json_string_value(sector);
+    if (json_integer_value(sector) == -1 || (text && strcmp(text, "-1") == 0)) {
         json_object_del(o, "sector");
     }
 }
 
 /* ---- to a rule ---- */
 
-static json_t *inject_rule(const struct object *o, bool has_sector)
+static json_t *inject_rule(const struct object *o, bool has_sector, bool has_iotype)
 {
     json_t *rule = json_pack("{s:s, s:s}", "action", o->error ? "error" : "pass", "event", o->event);
     int bad = 0;
@@ -75,7 +76,7 @@ static json_t *inject_rule(const struct object *o, bool has_sector)
     if (o->state) {
         bad |= json_object_set_new(rule, "state", json_integer((json_int_t)o->state));
     }
-    if (o->iotype) {
+    if (has_iotype) {
         bad |= json_object_set_new(rule, "op", json_string(iotypes[o->iotype]));
     }
     if (has_sector) { /* the sector's first byte has to be in the request */
@@ -145,11 +146,12 @@ int fault_from_object(const json_t *given, bool set_state, json_t **ret_rule, st
     }
     accept_numbers(rest);
     bool has_sector = json_object_get(rest, "sector") != NULL;
+    bool has_iotype = json_object_get(rest, "iotype") != NULL;
     int r = options_apply(table, &o, rest, err);
     r = r < 0 ? r : refuse_rest(rest, kind, err);
     r = r < 0 ? r : check_event(&o, err);
     if (r == 0) {
-        json_t *rule = set_state ? state_rule(&o) : inject_rule(&o, has_sector);
+        json_t *rule = set_state ? state_rule(&o) : inject_rule(&o, has_sector, has_iotype);
         if (rule) {
             *ret_rule = rule;
         } else {

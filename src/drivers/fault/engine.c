@@ -16,7 +16,6 @@ void fault_engine_init(struct fault_engine *e, struct node *n)
     list_init(&e->waiting);
     list_init(&e->breaks);
     list_init(&e->stopped);
-    co_queue_init(&e->break_hit);
 }
 
 void fault_engine_finish(struct fault_engine *e)

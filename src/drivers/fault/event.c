@@ -183,7 +183,6 @@ static co_fn void stop_at(struct fault_engine *e, enum block_event event)
         }
     }
     if (halt.left > 0) {
-        co_queue_wake_all(&e->break_hit);
         co_suspend();
         assert(halt.left == 0);
     }
@@ -247,12 +246,11 @@ int fault_resume(struct node *n, const char *tag)
     return 0;
 }
 
-bool fault_is_stopped(const struct node *n, const char *tag)
+static bool is_in(const struct list *breaks, const char *tag)
 {
-    const struct fault_engine *e = fault_engine_of(n);
     const struct fault_break *b;
 
-    list_for_each (b, &e->stopped, link) {
+    list_for_each (b, breaks, link) {
         if (strcmp(b->tag, tag) == 0) {
             return true;
         }
@@ -260,17 +258,14 @@ bool fault_is_stopped(const struct node *n, const char *tag)
     return false;
 }
 
-int fault_wait_break(struct node *n, const char *tag)
+bool fault_is_stopped(const struct node *n, const char *tag)
 {
-    struct fault_engine *e = fault_engine_of(n);
+    return is_in(&fault_engine_of(n)->stopped, tag);
+}
 
-    while (!fault_is_stopped(n, tag)) {
-        if (e->ending) {
-            return -ECANCELED;
-        }
-        co_queue_wait(&e->break_hit);
-    }
-    return 0;
+bool fault_has_break(const struct node *n, const char *tag)
+{
+    return is_in(&fault_engine_of(n)->breaks, tag) || fault_is_stopped(n, tag);
 }
 
 void fault_breaks_end(struct fault_engine *e)
@@ -278,7 +273,6 @@ void fault_breaks_end(struct fault_engine *e)
     remove_tagged(e, &e->breaks, NULL, UINT_MAX);
     remove_tagged(e, &e->stopped, NULL, UINT_MAX);
     e->break_events = 0;
-    co_queue_wake_all(&e->break_hit);
 }
 
 json_t *fault_breaks_json(const struct fault_engine *e)

@@ -16,7 +16,7 @@
 #ifndef DRIVERS_FAULT_FAULT_H
 #define DRIVERS_FAULT_FAULT_H
 
-#include "block/driver.h"
+#include "block/block.h"
 
 #define FAULT_RULES_MAX  16384 /* of a node: each is compared with all others when rules are added */
 #define FAULT_RANGES_MAX 65536 /* of a rule */
@@ -127,12 +127,12 @@ void fault_wait_cancel(struct node *n, const void *owner);
 
 /* ---- breakpoints (blkdebug): a request stops where an event is announced ---- */
 
-/* -ENOENT: no such event, no such tag. */
+/* -ENOENT: no such event, no such tag; -ENOSPC: too many. */
 int fault_break(struct node *n, const char *event, const char *tag);
-int fault_remove_break(struct node *n, const char *tag); /* and resume what it stopped */
-int fault_resume(struct node *n, const char *tag);       /* one request */
+int fault_remove_break(struct node *n, const char *tag);     /* and resume what it stopped */
+int fault_resume(struct node *n, const char *tag);           /* one request */
+bool fault_has_break(const struct node *n, const char *tag); /* waiting for a request, or holding one */
 bool fault_is_stopped(const struct node *n, const char *tag);
-co_fn int fault_wait_break(struct node *n, const char *tag); /* -ECANCELED: the node ends */
 
 /* ---- what happens, told to graph->fault as it happens (never waits, never changes rules) ---- */
 

@@ -11,11 +11,14 @@
  *   event.c     events of the node above: arming, states, breakpoints
  *   show.c      lists, counters, events as JSON; waiting for a rule
  *   dialect.c   the rule objects of blkdebug, as rules
- *   fault.c     the driver fault
+ *   config.c    the configuration file of blkdebug
+ *   fault.c     the driver fault; rule files
+ *   blkdebug.c  the driver blkdebug
  */
 #ifndef DRIVERS_FAULT_INTERNAL_H
 #define DRIVERS_FAULT_INTERNAL_H
 
+#include "block/driver.h"
 #include "drivers/fault/fault.h"
 
 #define FAULT_ERRNO_MAX 4095u /* as the kernel's MAX_ERRNO */
@@ -163,12 +166,11 @@ struct fault_engine { /* the state of a node begins with it */
     bool dry_run;              /* option */
     bool ending;               /* nothing is held or delayed any more */
     unsigned next_id;
-    struct list held;     /* struct fault_held */
-    struct list sleeping; /* struct fault_sleeper */
-    struct list waiting;  /* waits for a counter: show.c */
-    struct list breaks;   /* breakpoints not hit yet: event.c */
-    struct list stopped;  /* and hit */
-    struct co_queue break_hit;
+    struct list held;      /* struct fault_held */
+    struct list sleeping;  /* struct fault_sleeper */
+    struct list waiting;   /* waits for a counter: show.c */
+    struct list breaks;    /* breakpoints not hit yet: event.c */
+    struct list stopped;   /* and hit */
     uint64_t break_events; /* a bit per event that may have a breakpoint */
     unsigned nheld, nsleeping, nbreaks;
 };
@@ -220,6 +222,9 @@ co_fn int fault_read_text(const char *path, char **ret_text, struct err *err);
 
 /* dialect.c: one object of blkdebug's inject-error (or set-state) list, as a rule. */
 int fault_from_object(const json_t *given, bool set_state, json_t **ret_rule, struct err *err);
+
+/* config.c: the rules of blkdebug's configuration file @name, put behind those of the two arrays. */
+int fault_parse_config(const char *text, const char *name, json_t *injects, json_t *states, struct err *err);
 
 struct fault_held {
     struct list link;

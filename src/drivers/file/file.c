@@ -103,6 +103,9 @@ static int file_open(struct node *n, struct err *err)
     n->limits.align = lfile_align(s->f);
     n->limits.mem_align = lfile_align(s->f);
     n->limits.supported = REQ_FUA | REQ_UNMAP | REQ_NO_FALLBACK;
+    if ((lfile_caps(s->f) & LFILE_MEMORY) && n->limits.align == 1) {
+        n->limits.supported |= REQ_COMPARE;
+    }
     n->limits.zero_align = n->limits.discard_align = lfile_caps(s->f) & LFILE_BLOCK ? SECTOR_SIZE : 1;
     r = refresh_size(n);
     return r < 0 ? err_set_errno(err, r, "Could not tell the size of '%s'", s->filename) : 0;
@@ -296,6 +299,9 @@ static int file_io(struct node *n, struct req *r)
 
     switch (r->op) {
     case REQ_READ:
+        if (r->flags & REQ_COMPARE) {
+            return lfile_compare(s->f, r->iov, r->niov, r->offset);
+        }
         return lfile_read(s->f, r->iov, r->niov, r->offset);
     case REQ_WRITE:
         return file_write(s, r);

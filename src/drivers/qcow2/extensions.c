@@ -126,7 +126,10 @@ int qcow2_parse_extensions(struct node *n, const uint8_t *bytes, uint64_t len, u
 {
     struct qcow2 *q = qcow2_of(n);
 
-    for (uint64_t at = 0; at + 8 <= len;) {
+    for (uint64_t at = 0; at < len;) {
+        if (len - at < 8) {
+            return err_set(err, -EINVAL, "Header extension too large");
+        }
         uint32_t type = get_be32(bytes + at);
         uint32_t data_bytes = get_be32(bytes + at + 4);
         at += 8;

@@ -86,7 +86,11 @@ int qcow2_flush(struct node *n)
     co_mutex_lock(&q->lock);
     int r = qcow2_write_back(n);
     co_mutex_unlock(&q->lock);
-    return r < 0 ? r : flush_nodes(n);
+    if (r < 0) {
+        return r;
+    }
+    node_flush_to_disk(n);
+    return flush_nodes(n);
 }
 
 /* ---- the dirty bit ---- */

@@ -233,21 +233,43 @@ static co_fn int write_zeroes(struct node *n, uint64_t guest, uint64_t bytes)
     return r;
 }
 
-static co_fn int zero_partial(struct node *n, uint64_t guest, uint64_t end, unsigned flags)
+static co_fn int try_mark_locked(struct node *n, uint64_t guest, uint64_t end)
 {
     struct qcow2 *q = qcow2_of(n);
 
-    if (guest >= end) {
-        return 0;
-    }
     co_mutex_lock(&q->lock);
     qcow2_wait_for_writes(n, guest, end - guest);
     int r = q->corrupt ? -EIO : try_mark(n, guest, end);
     co_mutex_unlock(&q->lock);
+    return r;
+}
+
+static co_fn int mark_or_write(struct node *n, uint64_t guest, uint64_t end, unsigned flags)
+{
+    int r = guest < end ? try_mark_locked(n, guest, end) : 1;
+
     if (r != 0) {
         return r < 0 ? r : 0;
     }
     return flags & REQ_NO_FALLBACK ? -ENOTSUP : write_zeroes(n, guest, end - guest);
+}
+
+/* Where the edges have to be written, the whole subclusters between them need not be. */
+static co_fn int zero_partial(struct node *n, uint64_t guest, uint64_t end, unsigned flags)
+{
+    struct qcow2 *q = qcow2_of(n);
+    uint64_t sub = UINT64_C(1) << q->sub_bits;
+    uint64_t from = round_up(guest, sub), to = end == n->size ? end : round_down(end, sub);
+
+    if (q->subclusters == 1 || from >= to || (flags & REQ_NO_FALLBACK)) {
+        return mark_or_write(n, guest, end, flags);
+    }
+    int r = try_mark_locked(n, guest, end);
+    if (r == 0 && (r = try_mark_locked(n, from, to)) == 0) { /* compressed */
+        return write_zeroes(n, guest, end - guest);
+    }
+    r = r < 0 ? r : mark_or_write(n, guest, from, flags);
+    return r < 0 ? r : mark_or_write(n, to, end, flags);
 }
 
 /* ---- the verb ---- */

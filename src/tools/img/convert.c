@@ -43,6 +43,9 @@ static int check_sparse(const struct img *img)
     return -1;
 }
 
+#define BACKING_OF_SEVERAL                                                                                   \
+    "Having a backing file for the target makes no sense when concatenating multiple input images"
+
 static int check_combinations(const struct img *img)
 {
     const struct img_args *a = &img->a;
@@ -64,6 +67,9 @@ static int check_combinations(const struct img *img)
     }
     if (a->bitmaps && img->argc > 2) {
         return refuse(img, "Copying bitmaps only possible with single source");
+    }
+    if (a->backing && img->argc > 2) {
+        return refuse(img, BACKING_OF_SEVERAL);
     }
     if (a->offload && a->sparse_bytes != IMG_NOT_GIVEN) {
         return refuse(img, "Cannot enable copy offloading when -S is used");
@@ -95,10 +101,23 @@ static int check_abilities(const struct img *img)
         img_error(img, "Backing file not supported for file format '%s'", name);
         return 1;
     }
-    if (a->backing && !a->no_create && !a->backing_format) {
+    return -1;
+}
+
+/* -B and -F, or the same by -o. */
+static int check_backing(const struct img *img, const struct creation *c)
+{
+    const struct img_args *a = &img->a;
+    bool file = a->backing || creation_get(c, "backing_file");
+    bool format = a->backing_format || creation_get(c, "backing_fmt");
+
+    if (file && img->argc > 2) {
+        return refuse(img, BACKING_OF_SEVERAL);
+    }
+    if (file && !format) {
         return refuse(img, "Use of backing file requires explicit backing format");
     }
-    if (a->backing_format && !a->backing) {
+    if (format && !file) {
         return refuse(img, "Backing format cannot be used without backing file");
     }
     return -1;
@@ -115,8 +134,9 @@ static int check_creation(const struct img *img)
         img_error(img, "%s", err.text);
         return 1;
     }
+    int status = check_backing(img, &c);
     creation_finish(&c);
-    return -1;
+    return status;
 }
 
 static int prepare(struct img *img)
@@ -295,8 +315,8 @@ static co_fn int compress_setup(const struct convert *v, struct copy *c)
         return err_set(&c->err, -ENOTSUP, "Compression not supported for this file format");
     }
     c->compress_bytes = (uint64_t)cluster;
-    if (c->sparse_bytes > 0) { /* a part of a cluster cannot be left out */
-        c->sparse_bytes = MAX(c->sparse_bytes, c->compress_bytes);
+    if (c->sparse_bytes > 0) { /* a part of a cluster cannot be left out, and a whole one can */
+        c->sparse_bytes = c->compress_bytes;
     }
     return 0;
 }

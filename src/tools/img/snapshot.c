@@ -87,7 +87,7 @@ static co_fn int create(const struct img *img, struct node *n, const char *name)
     int r = ops ? ops->create(n, name, &t) : -ENOTSUP;
 
     if (r < 0) {
-        img_error(img, "Could not create snapshot '%s': %d (%s)", name, r, err_name(r));
+        img_error(img, "Could not create snapshot '%s': %s", name, err_name(r));
     }
     return r;
 }

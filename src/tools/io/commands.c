@@ -140,7 +140,7 @@ static const char help_sigraise[] = "\n"
 
 #define TAG_COMMAND(n, text)                                                                                 \
     {                                                                                                        \
-        .name = n, .run = io_cmd_breakpoint, .args_min = 1, .args_max = 1, .args = "tag", .summary = text    \
+        .name = #n, .run = io_cmd_##n, .args_min = 1, .args_max = 1, .args = "tag", .summary = text          \
     }
 #define ZONE_COMMAND(n, a, min, max, usage, text)                                                            \
     {                                                                                                        \
@@ -177,7 +177,7 @@ const struct io_command io_commands[] = {
      .args = "offset [count]",
      .summary = "checks if offset is allocated in the file"},
     {.name = "break",
-     .run = io_cmd_breakpoint,
+     .run = io_cmd_break,
      .args_min = 2,
      .args_max = 2,
      .args = "event tag",
@@ -231,14 +231,14 @@ const struct io_command io_commands[] = {
      .args = "[-Cqrv] [-P pattern] off len [len..]",
      .summary = "reads a number of bytes at a specified offset",
      .help = help_readv},
-    TAG_COMMAND("remove_break", "remove a breakpoint by tag"),
+    TAG_COMMAND(remove_break, "remove a breakpoint by tag"),
     {.name = "reopen",
      .run = io_cmd_reopen,
      .args_max = IO_ARGS_ANY,
      .args = "[(-r|-w)] [-c cache] [-o options]",
      .summary = "reopens an image with new options",
      .help = help_reopen},
-    TAG_COMMAND("resume", "resumes the request tagged as tag"),
+    TAG_COMMAND(resume, "resumes the request tagged as tag"),
     {.name = "scrub",
      .run = io_cmd_scrub,
      .args_max = IO_ARGS_ANY,
@@ -269,7 +269,7 @@ const struct io_command io_commands[] = {
      .args = "[-m prealloc_mode] off",
      .summary = "truncates the current file at the given offset",
      .help = help_truncate},
-    TAG_COMMAND("wait_break", "waits for the suspension of a request"),
+    TAG_COMMAND(wait_break, "waits for the suspension of a request"),
     {.name = "write",
      .alias = "w",
      .run = io_cmd_write,

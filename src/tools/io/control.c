@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "drivers/fault/fault.h"
 #include "tools/io/io.h"
 
 IO_COMMAND(io_cmd_help)
@@ -74,18 +75,70 @@ IO_COMMAND(io_cmd_sigraise)
     return 0;
 }
 
-/* break, remove_break, resume, wait_break: no driver of this build stops requests on events. */
-IO_COMMAND(io_cmd_breakpoint)
+/* ---- breakpoints ---- */
+
+#define LOOK_AGAIN_NS NS_PER_MS
+
+/* qemu-io would wait for ever for what cannot come any more. */
+static co_fn int wait_break(struct io *io, struct node *n, const char *tag)
 {
-    if (strcmp(cmd->name, "break") == 0) {
-        printf("Could not set breakpoint: %s\n", err_name(ENOTSUP));
-    } else if (strcmp(cmd->name, "resume") == 0) {
-        printf("Could not resume request: %s\n", err_name(ENOTSUP));
-    } else {
-        printf("Could not %s breakpoint %s: %s\n",
-               strcmp(cmd->name, "wait_break") == 0 ? "wait for" : "remove", argv[1], err_name(ENOTSUP));
+    if (!fault_has_break(n, tag)) {
+        return -ENOENT;
     }
-    return -ENOTSUP;
+    fflush(stdout);
+    while (!fault_is_stopped(n, tag)) {
+        if (io->aio_pending == 0) {
+            return -EDEADLK;
+        }
+        co_sleep_ns(LOOK_AGAIN_NS); /* it may stop, or every request may end */
+    }
+    return 0;
+}
+
+IO_COMMAND(io_cmd_break)
+{
+    struct node *n = fault_find(io->node);
+    int r = n ? fault_break(n, argv[1], argv[2]) : -ENOTSUP;
+
+    if (r < 0) {
+        printf("Could not set breakpoint: %s\n", err_name(r));
+    }
+    return r;
+}
+
+IO_COMMAND(io_cmd_remove_break)
+{
+    struct node *n = fault_find(io->node);
+    int r = n ? fault_remove_break(n, argv[1]) : -ENOTSUP;
+
+    if (r < 0) {
+        printf("Could not remove breakpoint %s: %s\n", argv[1], err_name(r));
+    }
+    return r;
+}
+
+IO_COMMAND(io_cmd_resume)
+{
+    struct node *n = fault_find(io->node);
+    int r = n ? fault_resume(n, argv[1]) : -ENOTSUP;
+
+    if (r < 0) {
+        printf("Could not resume request: %s\n", err_name(r));
+    }
+    return r;
+}
+
+IO_COMMAND(io_cmd_wait_break)
+{
+    struct node *n = fault_find(io->node);
+    int r = n ? wait_break(io, n, argv[1]) : -ENOTSUP;
+
+    if (r == -EDEADLK) {
+        printf("Could not wait for breakpoint %s: no request is under way that could reach it\n", argv[1]);
+    } else if (r < 0) {
+        printf("Could not wait for breakpoint %s: %s\n", argv[1], err_name(r));
+    }
+    return r;
 }
 
 /* zone_*: the arguments are checked, then answered as for a device without zones. */

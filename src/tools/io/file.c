@@ -173,6 +173,9 @@ int io_open_file(struct io *io, const struct io_open *how)
 /* What a writable image still holds in caches goes down first, as QEMU does on closing. */
 void io_close_file(struct io *io)
 {
+    if (io->node != NULL && io->aio_pending > 0) {
+        node_unhold(io->node, true); /* what faults and breakpoints hold back would never come to its end */
+    }
     io_aio_drain(io); /* what is in the background still needs the node */
     struct node *n = TAKE_PTR(io->node);
     if (n != NULL && !node_is_read_only(n)) {

@@ -175,7 +175,10 @@ IO_COMMAND(io_cmd_quit);
 IO_COMMAND(io_cmd_sleep);
 IO_COMMAND(io_cmd_abort);
 IO_COMMAND(io_cmd_sigraise);
-IO_COMMAND(io_cmd_breakpoint);
+IO_COMMAND(io_cmd_break);
+IO_COMMAND(io_cmd_remove_break);
+IO_COMMAND(io_cmd_resume);
+IO_COMMAND(io_cmd_wait_break);
 IO_COMMAND(io_cmd_zone);
 
 #endif
