@@ -3,6 +3,7 @@
 #ifndef QMP_CMD_FAULT_H
 #define QMP_CMD_FAULT_H
 
+#include "block/driver.h"
 #include "drivers/fault/fault.h"
 #include "qmp/commands.h"
 

@@ -5,6 +5,7 @@
  */
 #include <stdio.h>
 
+#include "block/driver.h"
 #include "drivers/fault/fault.h"
 #include "qmp/schema.h"
 
