@@ -66,6 +66,7 @@ void tool_graph_init(struct tool *t, struct graph *g)
     g->notice = graph_notice;
     g->opaque = t;
     g->standin = t->standin;
+    g->trust_image_names = t->trust_image_names;
 }
 
 int tool_common_option(struct tool *t, int opt, const char *arg)
@@ -79,6 +80,9 @@ int tool_common_option(struct tool *t, int opt, const char *arg)
             tool_error(t, "'%s' is not a seed: a number from 0 to 2^63 - 1 was expected", arg);
             return -EINVAL;
         }
+        return 0;
+    case TOOL_OPT_TRUST:
+        t->trust_image_names = true;
         return 0;
     default:
         return -EINVAL;

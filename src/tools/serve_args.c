@@ -311,6 +311,7 @@ static int parse_option(struct serve *s, struct context *ctx, int opt, const cha
         return 0;
     case TOOL_OPT_ENGINE:
     case TOOL_OPT_SEED:
+    case TOOL_OPT_TRUST:
         return tool_common_option(s->tool, opt, arg) < 0 ? EXIT_USAGE : 0;
     default:
         return parse_flag(s, opt);

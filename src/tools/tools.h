@@ -13,6 +13,7 @@ struct tool {
     bool standin;       /* called under QEMU's name: say nothing QEMU would not */
     const char *engine; /* --engine, or NULL */
     uint64_t seed;
+    bool trust_image_names;
 };
 
 /* Verbs: argv[0] is the verb's name. Return the exit status. */
@@ -36,17 +37,19 @@ void tool_graph_init(struct tool *t, struct graph *g);
 enum {
     TOOL_OPT_ENGINE = 0x1000, /* --engine NAME */
     TOOL_OPT_SEED,            /* --seed N */
+    TOOL_OPT_TRUST,           /* --trust-image-names */
     TOOL_OPT_FIRST_FREE,      /* verbs number their own from here */
 };
 #define TOOL_COMMON_LONG_OPTIONS                                                                             \
-    {"engine", required_argument, NULL, TOOL_OPT_ENGINE},                                                    \
+    {"engine", required_argument, NULL, TOOL_OPT_ENGINE}, {"seed", required_argument, NULL, TOOL_OPT_SEED},  \
     {                                                                                                        \
-        "seed", required_argument, NULL, TOOL_OPT_SEED                                                       \
+        "trust-image-names", no_argument, NULL, TOOL_OPT_TRUST                                               \
     }
 #define TOOL_COMMON_HELP                                                                                     \
     "  --engine=NAME        how I/O is done: uring, threads or sim\n"                                        \
     "                       (default: $BLKPROOF_ENGINE, else the best there is)\n"                           \
-    "  --seed=N             seed of every random choice (default 1)\n"
+    "  --seed=N             seed of every random choice (default 1)\n"                                       \
+    "  --trust-image-names  follow whatever file names stand inside images\n"
 
 /* 0 when @opt is one of the above and @arg is valid; -EINVAL after printing why not. */
 int tool_common_option(struct tool *t, int opt, const char *arg);

@@ -46,3 +46,14 @@ holds() {
     expect 0 blkproof img commit -b base.img top.img
     holds base.img 1 2 3 0 4
 }
+
+@test "the base is named by its path, a relative one as the image over it would name it" {
+    mkdir d
+    mv base.img mid.img top.img d
+    expect 1 blkproof img commit -b d/base.img d/top.img
+    equal "$err" "blkproof: Did not find 'd/base.img' in the backing chain of 'd/top.img'"
+    expect 0 blkproof img commit -d -b base.img d/top.img
+    holds d/base.img 1 2 3 2 4
+    ln -s d e
+    expect 0 blkproof img commit -b "$PWD/e/base.img" d/top.img
+}

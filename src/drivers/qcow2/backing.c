@@ -17,15 +17,21 @@ int qcow2_resolve_name(const struct node *n, const char *name, const char *what,
 
 /* ---- the backing file ---- */
 
-static json_t *backing_options(const struct node *n, const char *path)
+static int backing_options(const struct node *n, const char *path, json_t **ret_options, struct err *err)
 {
     const struct qcow2 *q = n->state;
-    json_t *options = json_pack("{s:s}", "filename", path);
+    bool is_json = strncmp(path, "json:", 5) == 0;
+    AUTO_JSON json_t *options = is_json ? json_object() : json_pack("{s:s}", "filename", path);
 
-    if (options && q->backing_format) {
-        json_object_set_new(options, "driver", json_string(q->backing_format));
+    if (!options ||
+        (q->backing_format && json_object_set_new(options, "driver", json_string(q->backing_format)) < 0)) {
+        return err_set(err, -EINVAL, "its name or format is not UTF-8");
     }
-    return options;
+    int r = is_json ? name_join_json(path, options, err) : 0;
+    if (r == 0) {
+        *ret_options = TAKE_PTR(options);
+    }
+    return r;
 }
 
 int qcow2_open_backing(struct node *n, struct err *err)
@@ -48,11 +54,9 @@ int qcow2_open_backing(struct node *n, struct err *err)
                        "'%s', and guessing is dangerous: name it, or use --trust-image-names",
                        q->backing_name);
     }
-    AUTO_JSON json_t *options = backing_options(n, path);
-    if (!options) {
-        return err_set(err, -EINVAL, "Could not open backing file: its name or format is not UTF-8");
-    }
-    r = node_add_backing(n, options, err);
+    AUTO_JSON json_t *options = NULL;
+    r = backing_options(n, path, &options, err);
+    r = r < 0 ? r : node_add_backing(n, options, err);
     if (r < 0) {
         return err_prefix(err, "Could not open backing file: ");
     }

@@ -150,7 +150,7 @@ static void set_defaults(struct img_args *a)
 
 static int parse_options(struct img *img, int argc, char **argv)
 {
-    struct option names[ARGS_MAX + 4];
+    struct option names[ARGS_MAX + 5];
     char letters[2 * ARGS_MAX + 2];
     int c;
 

@@ -23,14 +23,22 @@ struct commit {
 
 /* ---- the chain ---- */
 
-static bool is_named(const struct node *top, const struct node *n, const char *name)
+/* Two paths of one file. */
+static bool same_file(const char *a, const char *b)
+{
+    AUTO_FREE char *x = realpath(a, NULL), *y = realpath(b, NULL);
+
+    return strcmp(x ? x : a, y ? y : b) == 0;
+}
+
+/* A relative @name is relative to the folder of the image over @n, as it is inside that image. */
+static bool is_named(const struct node *over, const struct node *n, const char *name)
 {
     AUTO_FREE char *path = NULL;
     struct graph trusting = {.trust_image_names = true}; /* the user gave the name */
 
-    return strcmp(node_filename(n), name) == 0 ||
-           (name_inside_image(&trusting, node_filename(top), name, "backing file", &path, NULL) == 0 &&
-            strcmp(node_filename(n), path) == 0);
+    return name_inside_image(&trusting, node_filename(over), name, "backing file", &path, NULL) == 0 &&
+           same_file(path, node_filename(n));
 }
 
 /* The options that open @n over what @below says (NULL: what the image says). */
@@ -55,14 +63,15 @@ static json_t *nested_options(const struct node *n, unsigned depth, const char *
 static int find_base(struct commit *c, struct node *top)
 {
     const struct img *img = c->img;
-    struct node *n = node_child(top, "backing");
+    struct node *over = top, *n = node_child(top, "backing");
 
     if (!n) {
         img_error(img, "Image does not have a backing file");
         return -EINVAL;
     }
-    for (c->depth = 1; n && img->a.backing && !is_named(top, n, img->a.backing); c->depth++) {
+    for (c->depth = 1; n && img->a.backing && !is_named(over, n, img->a.backing); c->depth++) {
         c->uneven = c->uneven || node_size(n) < node_size(top);
+        over = n;
         n = node_child(n, "backing");
     }
     if (!n) {
@@ -171,7 +180,12 @@ static co_fn int commit(struct commit *c)
     r = r < 0 ? r : node_flush(c->base); /* before anything of the image goes */
     img_progress_end(&c->progress, r == 0);
     if (r < 0) {
-        img_error(c->img, "Could not commit '%s': %s", c->img->argv[0], err.code ? err.text : err_name(r));
+        const char *why = err.code ? err.text : err_name(r);
+        if (c->img->t->standin) {
+            img_error(c->img, "Block job failed: %s", why);
+        } else {
+            img_error(c->img, "Could not commit '%s': %s", c->img->argv[0], why);
+        }
         return r;
     }
     if (!c->img->a.delete_base && !c->img->a.backing && c->top->drv->make_empty) {
