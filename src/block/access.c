@@ -25,7 +25,7 @@ static struct req data_req(const struct req *r, enum req_op op, uint64_t offset,
 {
     return (struct req){
         .op = op,
-        .flags = (r->flags & (REQ_UNSTABLE | REQ_FUA | REQ_UNMAP | REQ_NO_FALLBACK)) | REQ_GROW,
+        .flags = (r->flags & (REQ_UNSTABLE | REQ_FUA | REQ_UNMAP | REQ_NO_FALLBACK | REQ_BULK)) | REQ_GROW,
         .offset = offset,
         .bytes = bytes,
         .opno = r->opno,

@@ -56,6 +56,7 @@ enum req_flags {
     REQ_EXACT = 1 << 10,            /* TRUNCATE: exactly this size, or fail (a block device cannot shrink) */
     REQ_VMSTATE = 1 << 11,          /* READ, WRITE: the VM state area of a format that has one */
     REQ_COMPARE = 1 << 12, /* READ: change no memory: 0 if the bytes are those of @iov, else -EILSEQ */
+    REQ_BULK = 1 << 13,    /* READ, WRITE: one of many in flight, and what counts is when all are done */
 };
 
 /* What lies at the beginning of a range (after the NBD and QEMU notions). */

@@ -11,7 +11,7 @@ struct file_ops {
     co_fn int (*open)(const char *path, int flags, mode_t mode, struct lfile **ret_file);
     co_fn void (*close)(struct lfile *f);
     co_fn int (*rw)(struct lfile *f, bool write, const struct iovec *iov, int niov, uint64_t offset,
-                    bool sync);
+                    unsigned flags); /* enum lfile_flags */
     co_fn int (*sync)(struct lfile *f);
     co_fn int (*fallocate)(struct lfile *f, int mode, uint64_t offset, uint64_t n);
     co_fn int (*truncate)(struct lfile *f, uint64_t size);
@@ -78,13 +78,19 @@ struct loop {
     pthread_mutex_t posted_lock;
     struct posted *posted_head, **posted_tail;
     unsigned posted_pending; /* read without the lock as a hint */
+    bool posted_told;        /* the engine was notified of them */
     struct workers *workers; /* made at first use */
+    unsigned others_io;      /* transfers that other threads are doing, or have queued */
+    unsigned spare_cores;    /* beside the loop's own */
     struct buf_pool *bufs;
 };
 
 /* co.c, for the loop only */
 void co_run_queue(struct loop *loop);
 void co_loop_attach(struct loop *loop); /* NULL: detach */
+
+/* loop_post; a sleeping loop is woken by the @last one of a batch only. */
+void loop_post_batch(struct loop *loop, void (*fn)(void *arg), void *arg, bool last);
 
 /* workers.c */
 int workers_submit(struct loop *loop, void (*fn)(void *arg), void *arg);

@@ -53,6 +53,13 @@ static int choose_engine(struct loop *loop, const struct loop_config *config, st
     return r;
 }
 
+static unsigned spare_cores(void)
+{
+    cpu_set_t set;
+
+    return sched_getaffinity(0, sizeof(set), &set) == 0 ? (unsigned)CPU_COUNT(&set) - 1 : 0;
+}
+
 int loop_create(const struct loop_config *config, struct loop **ret_loop, struct err *err)
 {
     struct loop *loop = calloc(1, sizeof(*loop));
@@ -64,6 +71,7 @@ int loop_create(const struct loop_config *config, struct loop **ret_loop, struct
     loop->posted_tail = &loop->posted_head;
     pthread_mutex_init(&loop->posted_lock, NULL);
     loop->seed = config->seed;
+    loop->spare_cores = spare_cores();
     rng_init(&loop->rng, config->seed);
     co_loop_attach(loop);
 
@@ -241,6 +249,7 @@ static void run_posted(struct loop *loop)
     struct posted *p = loop->posted_head;
     loop->posted_head = NULL;
     loop->posted_tail = &loop->posted_head;
+    loop->posted_told = false;
     __atomic_store_n(&loop->posted_pending, 0, __ATOMIC_RELEASE);
     pthread_mutex_unlock(&loop->posted_lock);
     while (p) {
@@ -251,7 +260,7 @@ static void run_posted(struct loop *loop)
     }
 }
 
-void loop_post(struct loop *loop, void (*fn)(void *arg), void *arg)
+void loop_post_batch(struct loop *loop, void (*fn)(void *arg), void *arg, bool last)
 {
     struct posted *p;
 
@@ -262,9 +271,18 @@ void loop_post(struct loop *loop, void (*fn)(void *arg), void *arg)
     pthread_mutex_lock(&loop->posted_lock);
     *loop->posted_tail = p;
     loop->posted_tail = &p->next;
+    bool tell = last && !loop->posted_told;
+    loop->posted_told |= last;
     __atomic_store_n(&loop->posted_pending, 1, __ATOMIC_RELEASE);
     pthread_mutex_unlock(&loop->posted_lock);
-    loop->engine->notify(loop);
+    if (tell) {
+        loop->engine->notify(loop);
+    }
+}
+
+void loop_post(struct loop *loop, void (*fn)(void *arg), void *arg)
+{
+    loop_post_batch(loop, fn, arg, true);
 }
 
 struct work {

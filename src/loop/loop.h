@@ -102,10 +102,17 @@ co_fn int lfile_open(const char *path, int flags, mode_t mode, struct lfile **re
 co_fn int lfile_adopt(int fd, struct lfile **ret_file);
 co_fn void lfile_close(struct lfile *f);
 
-/* Move all the bytes or fail. Reads past the end of the file give zeroes. @sync: RWF_DSYNC.
- * -EIO if the file ends a write early without an errno. */
-co_fn int lfile_read(struct lfile *f, const struct iovec *iov, int niov, uint64_t offset);
-co_fn int lfile_write(struct lfile *f, const struct iovec *iov, int niov, uint64_t offset, bool sync);
+enum lfile_flags {
+    LFILE_SYNC = 1, /* writes: RWF_DSYNC */
+    LFILE_BULK = 2, /* one of many, and what counts is when all are done: writes are another thread's, and the
+                       loop hears of several at once; what the page cache holds is read by the loop's
+                       thread while the other cores are busy */
+};
+
+/* Move all the bytes or fail. Reads past the end of the file give zeroes. -EIO if the file ends a write
+ * early without an errno. */
+co_fn int lfile_read(struct lfile *f, const struct iovec *iov, int niov, uint64_t offset, unsigned flags);
+co_fn int lfile_write(struct lfile *f, const struct iovec *iov, int niov, uint64_t offset, unsigned flags);
 /* What lfile_read would give is what @iov holds: 0, or -EILSEQ if not. On a worker thread, in pieces that
  * stay in its cache: for a file that is LFILE_MEMORY and not LFILE_DIRECT. */
 co_fn int lfile_compare(struct lfile *f, const struct iovec *iov, int niov, uint64_t offset);

@@ -13,6 +13,13 @@ co_fn ssize_t posix_send(int fd, const struct iovec *iov, int niov);
 /* One preadv/pwritev, fdatasync, fallocate on the calling thread: count or -errno. */
 ssize_t posix_prw_now(int fd, bool write, const struct iovec *iov, int niov, uint64_t offset, int rwf_flags);
 
+/* The queue of large buffered writes to a file (posix_writer.c). */
+struct posix_writer *posix_writer_new(int fd);  /* NULL: no memory */
+void posix_writer_free(struct posix_writer *w); /* nothing may be under way; NULL is fine */
+/* One pwritev: count (may be short) or -errno. */
+co_fn ssize_t posix_writer_write(struct posix_writer *w, const struct iovec *iov, int niov, uint64_t offset,
+                                 bool bulk);
+
 /* From here on a request is worth another thread: its copy overlaps with what the loop does. */
 #define LARGE_IO_BYTES (64 * KiB)
 

@@ -19,6 +19,8 @@
 struct posix_file {
     struct lfile f;
     bool nowait_read, nowait_write; /* until the file system says EOPNOTSUPP */
+    struct posix_writer *writer;    /* made at first use */
+    off_t data_at;                  /* where the last hole asked for ended; it may have changed since */
 };
 
 uint64_t posix_clock_ns(struct loop *loop)
@@ -161,25 +163,74 @@ static int posix_open(const char *path, int flags, mode_t mode, struct lfile **r
 
 static void posix_close(struct lfile *f)
 {
+    struct posix_file *pf = container_of(f, struct posix_file, f);
+
+    posix_writer_free(pf->writer);
     close(f->fd);
-    free(container_of(f, struct posix_file, f));
+    free(pf);
 }
 
 /* ---- data ---- */
 
-static bool try_inline(const struct posix_file *pf, bool write, size_t bytes, bool sync)
+/* Have the other cores something to do, and something to do next? */
+static bool others_are_busy(void)
 {
-    if (pf->f.caps & LFILE_MEMORY) {
-        return bytes < LARGE_IO_BYTES;
+    const struct loop *loop = loop_self();
+
+    return loop->others_io >= 2 * loop->spare_cores;
+}
+
+/* Is it worth another thread? Of a bulk job: all writes, and reads as long as the others are idle. */
+static bool is_large(bool write, size_t bytes, unsigned flags)
+{
+    if (flags & LFILE_BULK) {
+        return write ? loop_self()->spare_cores > 0 : bytes >= LARGE_IO_BYTES && !others_are_busy();
     }
-    return bytes < LARGE_IO_BYTES && !sync && (write ? pf->nowait_write : pf->nowait_read);
+    return bytes >= LARGE_IO_BYTES;
+}
+
+static bool try_inline(const struct posix_file *pf, bool write, size_t bytes, unsigned flags)
+{
+    if (is_large(write, bytes, flags)) {
+        return false;
+    }
+    return (pf->f.caps & LFILE_MEMORY) ||
+           (!(flags & LFILE_SYNC) && (write ? pf->nowait_write : pf->nowait_read));
+}
+
+static bool has_queue(struct posix_file *pf, unsigned flags)
+{
+    if ((flags & LFILE_SYNC) || (pf->f.caps & (LFILE_DIRECT | LFILE_BLOCK))) {
+        return false;
+    }
+    if (!pf->writer) {
+        pf->writer = posix_writer_new(pf->f.fd);
+    }
+    return pf->writer;
+}
+
+/* One transfer by another thread, or by the kernel. */
+static co_fn ssize_t prw(struct posix_file *pf, bool write, const struct iovec *iov, int niov,
+                         uint64_t offset, size_t bytes, unsigned flags)
+{
+    struct loop *loop = loop_self();
+    bool large = is_large(write, bytes, flags);
+    ssize_t n;
+
+    loop->others_io += large;
+    if (large && write && has_queue(pf, flags)) {
+        n = posix_writer_write(pf->writer, iov, niov, offset, flags & LFILE_BULK);
+    } else {
+        n = loop->engine->prw(pf->f.fd, write, iov, niov, offset, flags & LFILE_SYNC ? RWF_DSYNC : 0);
+    }
+    loop->others_io -= large;
+    return n;
 }
 
 /* The rest of a transfer after @done bytes went. */
-static int rw_rest(struct lfile *f, bool write, const struct iovec *iov, int niov, uint64_t offset,
-                   size_t done, size_t bytes, int rwf)
+static int rw_rest(struct posix_file *pf, bool write, const struct iovec *iov, int niov, uint64_t offset,
+                   size_t done, size_t bytes, unsigned flags)
 {
-    const struct engine *engine = loop_self()->engine;
     struct iovec rest[IOV_LIST_MAX];
 
     while (done < bytes) {
@@ -189,7 +240,7 @@ static int rw_rest(struct lfile *f, bool write, const struct iovec *iov, int nio
             n = iov_slice(rest, iov, niov, done, bytes - done);
             v = rest;
         }
-        ssize_t got = engine->prw(f->fd, write, v, n, offset + done, rwf);
+        ssize_t got = prw(pf, write, v, n, offset + done, bytes - done, flags);
         if (got < 0) {
             return (int)got;
         }
@@ -206,17 +257,17 @@ static int rw_rest(struct lfile *f, bool write, const struct iovec *iov, int nio
 }
 
 static int posix_rw(struct lfile *f, bool write, const struct iovec *iov, int niov, uint64_t offset,
-                    bool sync)
+                    unsigned flags)
 {
     struct posix_file *pf = container_of(f, struct posix_file, f);
     size_t bytes = iov_size(iov, niov);
-    int rwf = sync ? RWF_DSYNC : 0;
 
-    if (!try_inline(pf, write, bytes, sync)) {
-        return rw_rest(f, write, iov, niov, offset, 0, bytes, rwf);
+    if (!try_inline(pf, write, bytes, flags)) {
+        return rw_rest(pf, write, iov, niov, offset, 0, bytes, flags);
     }
     bool memory = f->caps & LFILE_MEMORY;
-    ssize_t got = posix_prw_now(f->fd, write, iov, niov, offset, memory ? rwf : RWF_NOWAIT);
+    int rwf = !memory ? RWF_NOWAIT : flags & LFILE_SYNC ? RWF_DSYNC : 0;
+    ssize_t got = posix_prw_now(f->fd, write, iov, niov, offset, rwf);
     if (LIKELY(got == (ssize_t)bytes)) {
         return 0;
     }
@@ -225,7 +276,7 @@ static int posix_rw(struct lfile *f, bool write, const struct iovec *iov, int ni
     } else if (got < 0 && (memory || got != -EAGAIN)) {
         return (int)got;
     }
-    return rw_rest(f, write, iov, niov, offset, got < 0 ? 0 : (size_t)got, bytes, rwf);
+    return rw_rest(pf, write, iov, niov, offset, got < 0 ? 0 : (size_t)got, bytes, flags);
 }
 
 #define COMPARE_BYTES (128 * KiB) /* read and compared at a time */
@@ -360,6 +411,14 @@ static int posix_allocated(struct lfile *f, uint64_t *ret_bytes)
 
 static int posix_extent(struct lfile *f, uint64_t offset, struct lfile_extent *ret_extent)
 {
+    struct posix_file *pf = container_of(f, struct posix_file, f);
+    off_t hole;
+
+    if (pf->data_at == (off_t)offset && offset > 0 &&
+        (hole = lseek(f->fd, (off_t)offset, SEEK_HOLE)) > (off_t)offset) {
+        *ret_extent = (struct lfile_extent){.bytes = (uint64_t)hole - offset, .hole = false};
+        return 0;
+    }
     off_t data = lseek(f->fd, (off_t)offset, SEEK_DATA);
 
     if (data < 0 && errno != ENXIO) {
@@ -378,10 +437,11 @@ static int posix_extent(struct lfile *f, uint64_t offset, struct lfile_extent *r
         return 0;
     }
     if ((uint64_t)data > offset) {
+        pf->data_at = data;
         *ret_extent = (struct lfile_extent){.bytes = (uint64_t)data - offset, .hole = true};
         return 0;
     }
-    off_t hole = lseek(f->fd, (off_t)offset, SEEK_HOLE);
+    hole = lseek(f->fd, (off_t)offset, SEEK_HOLE);
     if (hole < 0) {
         return -errno;
     }
@@ -423,14 +483,14 @@ void lfile_close(struct lfile *f)
     }
 }
 
-int lfile_read(struct lfile *f, const struct iovec *iov, int niov, uint64_t offset)
+int lfile_read(struct lfile *f, const struct iovec *iov, int niov, uint64_t offset, unsigned flags)
 {
-    return f->ops->rw(f, false, iov, niov, offset, false);
+    return f->ops->rw(f, false, iov, niov, offset, flags);
 }
 
-int lfile_write(struct lfile *f, const struct iovec *iov, int niov, uint64_t offset, bool sync)
+int lfile_write(struct lfile *f, const struct iovec *iov, int niov, uint64_t offset, unsigned flags)
 {
-    return f->ops->rw(f, true, iov, niov, offset, sync);
+    return f->ops->rw(f, true, iov, niov, offset, flags);
 }
 
 int lfile_sync(struct lfile *f)

@@ -256,10 +256,14 @@ static ssize_t uring_prw(int fd, bool write, const struct iovec *iov, int niov, 
         } else {
             io_uring_prep_readv2(sqe, fd, iov, (unsigned)niov, offset, rwf);
         }
+        op.co = co_self();
+        io_uring_sqe_set_data(sqe, &op);
         if (iov_size(iov, niov) >= LARGE_IO_BYTES) {
-            sqe->flags |= IOSQE_ASYNC; /* a worker copies, beside the loop */
+            sqe->flags |= IOSQE_ASYNC; /* a worker copies, beside the loop: from now on */
+            io_uring_submit(&self_uring()->ring);
         }
-        r = wait_op(sqe, &op);
+        co_suspend();
+        r = op.res;
     } while (r == -EINTR || r == -EAGAIN);
     return r;
 }

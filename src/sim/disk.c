@@ -397,7 +397,7 @@ static co_fn int disk_write(struct operation *o, const struct iovec *iov, int ni
 }
 
 static co_fn int disk_rw(struct lfile *lf, bool write, const struct iovec *iov, int niov, uint64_t offset,
-                         bool sync)
+                         unsigned flags)
 {
     struct operation o = {.handle = handle_of(lf),
                           .op = write ? SIM_WRITE : SIM_READ,
@@ -410,7 +410,7 @@ static co_fn int disk_rw(struct lfile *lf, bool write, const struct iovec *iov, 
     if (ret < 0) {
         return ret;
     }
-    return write ? disk_write(&o, iov, niov, sync) : disk_read(&o, iov, niov);
+    return write ? disk_write(&o, iov, niov, flags & LFILE_SYNC) : disk_read(&o, iov, niov);
 }
 
 static co_fn int disk_sync(struct lfile *lf)

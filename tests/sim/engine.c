@@ -135,7 +135,7 @@ static int read_at(struct lfile *f, uint64_t offset)
 {
     char byte;
     struct iovec iov = {&byte, 1};
-    int ret = lfile_read(f, &iov, 1, offset);
+    int ret = lfile_read(f, &iov, 1, offset, 0);
     return ret < 0 ? ret : (unsigned char)byte;
 }
 
@@ -331,10 +331,10 @@ static int direct(void *arg)
     CHECK_EQ(lfile_open("disk", O_RDWR | O_DIRECT, 0, &f), 0);
     CHECK_EQ(lfile_align(f), 4096);
     CHECK_EQ(lfile_caps(f), LFILE_DIRECT | LFILE_BLOCK);
-    CHECK_EQ(lfile_read(f, &good, 1, 4096), 0);
-    CHECK_EQ(lfile_read(f, &good, 1, 512), -EINVAL);
-    CHECK_EQ(lfile_read(f, &odd, 1, 0), -EINVAL);
-    CHECK_EQ(lfile_read(f, &brief, 1, 0), -EINVAL);
+    CHECK_EQ(lfile_read(f, &good, 1, 4096, 0), 0);
+    CHECK_EQ(lfile_read(f, &good, 1, 512, 0), -EINVAL);
+    CHECK_EQ(lfile_read(f, &odd, 1, 0, 0), -EINVAL);
+    CHECK_EQ(lfile_read(f, &brief, 1, 0, 0), -EINVAL);
     CHECK_EQ(lfile_write(f, &good, 1, 1 * MiB, false), -ENOSPC);
     CHECK(lfile_truncate(f, 0) < 0);
     lfile_close(f);

@@ -162,9 +162,9 @@ static int file_main(void *arg)
     assert_int_equal(lfile_write(f, iov, 2, 1000, true), 0);
     assert_int_equal(lfile_size(f, &size), 0);
     assert_int_equal(size, 1300);
-    assert_int_equal(lfile_read(f, back, 1, 1000), 0);
+    assert_int_equal(lfile_read(f, back, 1, 1000, 0), 0);
     assert_memory_equal(in, out, 300);
-    assert_int_equal(lfile_read(f, back, 1, 1200), 0); /* 100 bytes, then the end */
+    assert_int_equal(lfile_read(f, back, 1, 1200, 0), 0); /* 100 bytes, then the end */
     assert_memory_equal(in + 200, out, 100);
     for (int i = 100; i < 300; i++) {
         assert_int_equal(out[i], 0);
@@ -176,7 +176,7 @@ static int file_main(void *arg)
     char *large = buf_get(MiB), *copy = buf_get(MiB);
     memset(large, 0x5a, MiB);
     assert_int_equal(lfile_write(f, &(struct iovec){large, MiB}, 1, 4096, false), 0);
-    assert_int_equal(lfile_read(f, &(struct iovec){copy, MiB}, 1, 4096), 0);
+    assert_int_equal(lfile_read(f, &(struct iovec){copy, MiB}, 1, 4096, 0), 0);
     assert_memory_equal(large, copy, MiB);
     buf_put(large, MiB);
     buf_put(copy, MiB);
@@ -196,6 +196,103 @@ static void files_read_what_was_written(void **state)
         close(fd2);
         run(file_main, shm);
         unlink(shm);
+    }
+}
+
+#define BULK_WRITERS 24
+#define BULK_ROUNDS  40
+
+struct bulk {
+    struct lfile *f;
+    unsigned index;
+};
+
+/* Pieces of many sizes, interleaved with those of the others, each with its own pattern. */
+static uint64_t bulk_bytes(unsigned piece)
+{
+    static const uint64_t sizes[] = {512, 4096, 60 * KiB, 64 * KiB, 200 * KiB};
+    return sizes[piece % 5];
+}
+
+#define BULK_STRIDE (256 * KiB)
+
+static int bulk_writer(void *arg)
+{
+    struct bulk *b = arg;
+    char *buf = buf_get(BULK_STRIDE);
+    int r = 0;
+
+    for (unsigned i = b->index; r == 0 && i < BULK_ROUNDS * BULK_WRITERS; i += BULK_WRITERS) {
+        memset(buf, (int)(i % 251 + 1), bulk_bytes(i));
+        struct iovec iov = {buf, bulk_bytes(i)};
+        unsigned flags = i % 7 ? LFILE_BULK : i % 3 ? 0 : LFILE_SYNC;
+        r = lfile_write(b->f, &iov, 1, i * BULK_STRIDE, flags);
+    }
+    buf_put(buf, BULK_STRIDE);
+    return r;
+}
+
+static int bulk_reader(void *arg)
+{
+    struct bulk *b = arg;
+    char *buf = buf_get(BULK_STRIDE);
+    int r = 0;
+
+    for (unsigned i = b->index; r == 0 && i < BULK_ROUNDS * BULK_WRITERS; i += BULK_WRITERS) {
+        uint64_t bytes = bulk_bytes(i);
+        r = lfile_read(b->f, &(struct iovec){buf, BULK_STRIDE}, 1, i * BULK_STRIDE, LFILE_BULK);
+        for (uint64_t k = 0; r == 0 && k < BULK_STRIDE; k++) {
+            assert_int_equal((unsigned char)buf[k], k < bytes ? i % 251 + 1 : 0);
+        }
+    }
+    buf_put(buf, BULK_STRIDE);
+    return r;
+}
+
+static void bulk_all(struct lfile *f, int (*fn)(void *), int expect)
+{
+    struct co_group g;
+    struct co_task tasks[BULK_WRITERS];
+    struct bulk b[BULK_WRITERS];
+
+    co_group_init(&g);
+    for (unsigned i = 0; i < BULK_WRITERS; i++) {
+        b[i] = (struct bulk){f, i};
+        co_group_start(&g, &tasks[i], fn, &b[i]);
+    }
+    co_group_wait(&g);
+    for (unsigned i = 0; i < BULK_WRITERS; i++) {
+        assert_int_equal(tasks[i].result, expect);
+    }
+}
+
+static int bulk_main(void *arg)
+{
+    struct lfile *f;
+
+    assert_int_equal(lfile_open(arg, O_RDWR | O_TRUNC, 0, &f), 0);
+    bulk_all(f, bulk_writer, 0);
+    bulk_all(f, bulk_reader, 0);
+    lfile_close(f);
+    assert_int_equal(lfile_open(arg, O_RDONLY, 0, &f), 0);
+    bulk_all(f, bulk_writer, -EBADF);
+    lfile_close(f);
+    return 0;
+}
+
+static void bulk_transfers_reach_their_places(void **state)
+{
+    static const char *const where[] = {"/tmp/blkproof-loop-XXXXXX", "/dev/shm/blkproof-loop-XXXXXX"};
+
+    for (int i = 0; i < 2; i++) {
+        char path[64];
+        strcpy(path, where[i]);
+        int fd = mkstemp(path);
+        if (fd >= 0) {
+            close(fd);
+            run(bulk_main, path);
+            unlink(path);
+        }
     }
 }
 
@@ -272,10 +369,11 @@ static void unknown_engine_is_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(group_runs_beside_its_waiter), cmocka_unit_test(timers_fire_in_order),
-        cmocka_unit_test(mutex_is_fair_and_exclusive),  cmocka_unit_test(work_returns_its_result),
-        cmocka_unit_test(files_read_what_was_written),  cmocka_unit_test(sockets_time_out_and_end),
-        cmocka_unit_test(polls_can_be_cancelled),       cmocka_unit_test(unknown_engine_is_refused),
+        cmocka_unit_test(group_runs_beside_its_waiter),      cmocka_unit_test(timers_fire_in_order),
+        cmocka_unit_test(mutex_is_fair_and_exclusive),       cmocka_unit_test(work_returns_its_result),
+        cmocka_unit_test(files_read_what_was_written),       cmocka_unit_test(sockets_time_out_and_end),
+        cmocka_unit_test(bulk_transfers_reach_their_places), cmocka_unit_test(polls_can_be_cancelled),
+        cmocka_unit_test(unknown_engine_is_refused),
     };
 
     engine = "uring";

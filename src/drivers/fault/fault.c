@@ -40,7 +40,7 @@ static co_fn int read_all(struct lfile *f, char **ret_text, struct err *err)
     }
     if (r == 0) {
         struct iovec iov = {text, size};
-        r = size ? lfile_read(f, &iov, 1, 0) : 0;
+        r = size ? lfile_read(f, &iov, 1, 0, 0) : 0;
         text[size] = '\0';
     }
     if (r == 0 && strlen(text) != size) {

@@ -146,7 +146,7 @@ static co_fn int grow_to(struct file *s, uint64_t end)
         return 0;
     }
     struct iovec iov = {(void *)zeroes, align};
-    int r = lfile_write(s->f, &iov, 1, end - align, false);
+    int r = lfile_write(s->f, &iov, 1, end - align, 0);
     if (r == 0) {
         s->real_size = MAX(s->real_size, end);
     }
@@ -244,7 +244,7 @@ static co_fn int preallocate(struct node *n, uint64_t from, uint64_t to, unsigne
     static const char zeroes[64 * KiB] __attribute__((aligned(4096)));
     for (uint64_t at = from; at < to;) {
         struct iovec iov = {(void *)zeroes, MIN(to - at, sizeof(zeroes))};
-        int r = lfile_write(s->f, &iov, 1, at, false);
+        int r = lfile_write(s->f, &iov, 1, at, 0);
         if (r < 0) {
             return r;
         }
@@ -282,9 +282,14 @@ static co_fn int file_truncate(struct node *n, const struct req *r)
     return ret < 0 ? ret : refreshed;
 }
 
+static unsigned lfile_flags(const struct req *r)
+{
+    return (r->flags & REQ_FUA ? LFILE_SYNC : 0) | (r->flags & REQ_BULK ? LFILE_BULK : 0);
+}
+
 static co_fn int file_write(struct file *s, struct req *r)
 {
-    int ret = lfile_write(s->f, r->iov, r->niov, r->offset, r->flags & REQ_FUA);
+    int ret = lfile_write(s->f, r->iov, r->niov, r->offset, lfile_flags(r));
 
     if (ret == 0 && UNLIKELY(r->offset + r->bytes > s->real_size)) {
         s->real_size = r->offset + r->bytes;
@@ -302,7 +307,7 @@ static int file_io(struct node *n, struct req *r)
         if (r->flags & REQ_COMPARE) {
             return lfile_compare(s->f, r->iov, r->niov, r->offset);
         }
-        return lfile_read(s->f, r->iov, r->niov, r->offset);
+        return lfile_read(s->f, r->iov, r->niov, r->offset, lfile_flags(r));
     case REQ_WRITE:
         return file_write(s, r);
     case REQ_ZERO:

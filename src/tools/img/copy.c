@@ -61,10 +61,10 @@ static unsigned write_flags(const struct copy *c, uint64_t offset, uint64_t byte
 {
     uint64_t end = offset + bytes;
 
-    return c->compress_bytes > 0 && offset % c->compress_bytes == 0 &&
-                   (end % c->compress_bytes == 0 || end == c->total_bytes)
-               ? REQ_COMPRESSED
-               : 0;
+    return REQ_BULK | (c->compress_bytes > 0 && offset % c->compress_bytes == 0 &&
+                               (end % c->compress_bytes == 0 || end == c->total_bytes)
+                           ? REQ_COMPRESSED
+                           : 0);
 }
 
 static co_fn int learn_status(struct copy *c, const struct copy_source *s)
@@ -93,6 +93,18 @@ static co_fn int learn_status(struct copy *c, const struct copy_source *s)
     return 0;
 }
 
+/* What can be compressed is a piece of its own, beside what lies before and behind it in its clusters. */
+static uint64_t end_with_cluster(const struct copy *c, uint64_t end)
+{
+    uint64_t cluster = c->compress_bytes;
+
+    if (cluster == 0 || c->next % cluster) {
+        return cluster ? MIN(end, round_up(c->next, cluster)) : end;
+    }
+    uint64_t down = round_down(end, cluster);
+    return end == c->total_bytes || down == c->next ? end : down;
+}
+
 static bool take_locked(struct copy *c, struct piece *ret)
 {
     if (c->result < 0 || c->next >= c->total_bytes) {
@@ -104,7 +116,7 @@ static bool take_locked(struct copy *c, struct piece *ret)
     }
     uint64_t unit = c->known_zero || c->known_below ? ZERO_PIECE_BYTES : c->piece_bytes;
     /* Pieces end on multiples of their size, so that zero runs keep their alignment. */
-    uint64_t end = MIN(c->known_end, round_down(c->next, unit) + unit);
+    uint64_t end = end_with_cluster(c, MIN(c->known_end, round_down(c->next, unit) + unit));
     *ret = (struct piece){.source = s,
                           .offset = c->next,
                           .bytes = end - c->next,
@@ -114,10 +126,24 @@ static bool take_locked(struct copy *c, struct piece *ret)
     return true;
 }
 
+static bool is_moved(const struct piece *p)
+{
+    return !p->zero && !p->below;
+}
+
+/* Wait until the buffers of all workers together leave room for the piece. In order: nobody takes
+ * another piece meanwhile. */
 static co_fn bool take_piece(struct copy *c, struct piece *ret)
 {
     co_mutex_lock(&c->pick);
     bool taken = take_locked(c, ret);
+    while (taken && is_moved(ret) && c->moving_bytes > 0 &&
+           c->moving_bytes + ret->bytes > COPY_BUFFER_BYTES) {
+        co_queue_wait(&c->room);
+    }
+    if (taken && is_moved(ret)) {
+        c->moving_bytes += ret->bytes;
+    }
     co_mutex_unlock(&c->pick);
     return taken;
 }
@@ -150,7 +176,14 @@ static co_fn void salvage(struct copy *c, const struct piece *p, char *buf, uint
 
 static co_fn int read_piece(struct copy *c, const struct piece *p, char *buf)
 {
-    int r = node_read(p->source->node, source_offset(p), buf, p->bytes);
+    struct iovec iov = {buf, p->bytes};
+    struct req read = {.op = REQ_READ,
+                       .flags = REQ_BULK,
+                       .offset = source_offset(p),
+                       .bytes = p->bytes,
+                       .iov = &iov,
+                       .niov = 1};
+    int r = node_io(p->source->node, &read);
 
     if (r < 0 && c->salvage) {
         salvage(c, p, buf, 0, p->bytes);
@@ -233,16 +266,34 @@ static co_fn void keep_rate(struct copy *c, uint64_t offset)
     }
 }
 
-static co_fn int copy_piece(struct copy *c, const struct piece *p, char *buf)
+static co_fn int move_piece(struct copy *c, const struct piece *p)
 {
-    keep_rate(c, p->offset);
-    int r = p->zero || p->below ? 0 : read_piece(c, p, buf);
+    char *buf = buf_get(p->bytes);
+    int r = buf ? read_piece(c, p, buf) : fail(c, -ENOMEM, "allocating a buffer", p->offset);
+
     if (r == 0) {
         r = wait_turn(c, p->offset);
     }
-    if (r == 0 && !p->below) {
-        r = p->zero ? write_zeroes(c, p->offset, p->bytes) : write_data(c, p->offset, buf, p->bytes);
+    if (r == 0) {
+        r = write_data(c, p->offset, buf, p->bytes);
     }
+    buf_put(buf, p->bytes);
+    c->moving_bytes -= p->bytes;
+    co_queue_wake_one(&c->room);
+    return r;
+}
+
+static co_fn int skip_piece(struct copy *c, const struct piece *p)
+{
+    int r = wait_turn(c, p->offset);
+
+    return r == 0 && p->zero ? write_zeroes(c, p->offset, p->bytes) : r;
+}
+
+static co_fn int copy_piece(struct copy *c, const struct piece *p)
+{
+    keep_rate(c, p->offset);
+    int r = is_moved(p) ? move_piece(c, p) : skip_piece(c, p);
     if (r < 0) {
         return r;
     }
@@ -258,25 +309,16 @@ static co_fn int worker(void *arg)
 {
     struct copy *c = arg;
     struct piece p;
-    char *buf = buf_get(c->piece_bytes);
 
-    if (buf == NULL) {
-        return fail(c, -ENOMEM, "allocating a buffer", c->next);
+    while (take_piece(c, &p) && copy_piece(c, &p) == 0) {
     }
-    while (take_piece(c, &p)) {
-        if (copy_piece(c, &p, buf) < 0) {
-            break;
-        }
-    }
-    buf_put(buf, c->piece_bytes);
     return 0;
 }
 
 /* A whole number of sparse units, so that a run of zeroes is seen whole. */
 static uint64_t piece_size(const struct copy *c)
 {
-    uint64_t bytes = MIN(COPY_PIECE_BYTES, COPY_BUFFER_BYTES / c->workers);
-    return round_up(bytes, MAX(MAX(c->sparse_bytes, c->compress_bytes), (uint64_t)1));
+    return round_up(COPY_PIECE_BYTES, MAX(MAX(c->sparse_bytes, c->compress_bytes), (uint64_t)1));
 }
 
 int copy_run(struct copy *c)
@@ -288,6 +330,7 @@ int copy_run(struct copy *c)
     c->piece_bytes = piece_size(c);
     co_mutex_init(&c->pick);
     co_queue_init(&c->turn);
+    co_queue_init(&c->room);
     co_group_init(&group);
     c->started_ns = loop_clock_ns();
     for (unsigned i = 0; i < c->workers; i++) {

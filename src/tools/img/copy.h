@@ -7,7 +7,7 @@
 
 #define COPY_WORKERS_MAX    16        /* as qemu-img */
 #define COPY_PIECE_BYTES    (1 * MiB) /* at most read and written at once, unless -S asks for more */
-#define COPY_BUFFER_BYTES   (4 * MiB) /* of all workers, likewise: more falls out of the caches */
+#define COPY_BUFFER_BYTES   (4 * MiB) /* in all buffers, likewise: more falls out of the caches */
 #define COPY_SPARSE_DEFAULT 4096u
 
 /* Bytes [start, start + bytes) of @node come at @at of the target. */
@@ -40,6 +40,8 @@ struct copy {
     bool known_zero, known_below;
     uint64_t written; /* in_order: all before this is done */
     struct co_queue turn;
+    uint64_t moving_bytes; /* in the buffers of all workers */
+    struct co_queue room;  /* one waits for these to get fewer */
     uint64_t started_ns;
     int result;
     struct err err;
