@@ -148,7 +148,9 @@ static void put_value(FILE *f, const struct option *o, const void *state)
         fputs(o->values[*(const int *)place], f);
         return;
     case OPT_STRING:
-        fputs(*(char *const *)place ? *(char *const *)place : "", f);
+        for (const char *c = *(char *const *)place; c && *c; c++) { /* as -o takes it */
+            fprintf(f, *c == ',' ? ",," : "%c", *c);
+        }
         return;
     default:
         fprintf(f, "%" PRIu64, *(const uint64_t *)place);

@@ -2,9 +2,14 @@
 /* Reading and writing metadata in the image's file. Guest data goes through access.c instead. */
 #include "drivers/qcow2/qcow2.h"
 
+/* The last cluster of a file may be cut off where its zeroes begin: QEMU makes such files. */
 int qcow2_read_meta(struct node *n, uint64_t host, void *buf, uint64_t bytes)
 {
-    return node_read(qcow2_file(n), host, buf, bytes);
+    uint64_t size = node_size(qcow2_file(n));
+    uint64_t have = host < size ? MIN(bytes, size - host) : bytes; /* not there at all: that is an error */
+
+    memset((char *)buf + have, 0, bytes - have);
+    return node_read(qcow2_file(n), host, buf, have);
 }
 
 int qcow2_write_meta(struct node *n, unsigned allowed, uint64_t host, const void *buf, uint64_t bytes)

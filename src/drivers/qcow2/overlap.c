@@ -10,8 +10,8 @@
 #include <stdio.h>
 
 static const char *const part_names[QCOW2_PART_COUNT] = {
-    "qcow2_header",   "active L1 table", "active L2 table",   "refcount block",
-    "refcount table", "snapshot table",  "inactive L1 table", "bitmap directory",
+    "qcow2_header",   "active L1 table",   "active L2 table",   "refcount block",   "refcount table",
+    "snapshot table", "inactive L1 table", "inactive L2 table", "bitmap directory",
 };
 
 /* ---- the set of metadata clusters: open addressing, one bit of the value tells the part ---- */
@@ -194,6 +194,26 @@ static unsigned hit_clusters(struct qcow2 *q, uint64_t at, uint64_t bytes)
     return parts;
 }
 
+/* L2 tables of snapshots: their L1 tables are read each time, which is why only overlap-check=all asks. */
+static co_fn int hit_inactive_l2(struct node *n, uint64_t at, uint64_t bytes, unsigned *parts)
+{
+    struct qcow2 *q = qcow2_of(n);
+
+    for (uint32_t i = 0; i < q->snapshots_read; i++) {
+        AUTO_FREE uint64_t *l1 = NULL;
+        uint32_t entries = q->snapshot[i].l1_entries;
+        int r = qcow2_read_table(n, q->snapshot[i].l1_offset, entries, &l1);
+        if (r < 0) {
+            return r;
+        }
+        for (uint32_t k = 0; k < entries; k++) {
+            uint64_t table = l1[k] & QCOW2_OFFSET_MASK;
+            *parts |= table && hits(q, at, bytes, table, q->cluster_bytes) ? QCOW2_PART_INACTIVE_L2 : 0;
+        }
+    }
+    return 0;
+}
+
 int qcow2_check_write(struct node *n, unsigned allowed, uint64_t host, uint64_t bytes)
 {
     struct qcow2 *q = qcow2_of(n);
@@ -207,6 +227,12 @@ int qcow2_check_write(struct node *n, unsigned allowed, uint64_t host, uint64_t 
     unsigned parts = hit_tables(q, host, bytes);
     if (q->overlap_check != QCOW2_OVERLAP_CONSTANT) {
         parts |= hit_clusters(q, host, bytes);
+    }
+    if (UNLIKELY(q->overlap_check == QCOW2_OVERLAP_ALL) && !(allowed & QCOW2_PART_L2)) {
+        int r = hit_inactive_l2(n, host, bytes, &parts);
+        if (r < 0) {
+            return r;
+        }
     }
     parts &= ~allowed;
     if (LIKELY(parts == 0)) {

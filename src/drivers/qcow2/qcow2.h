@@ -326,8 +326,9 @@ enum qcow2_part {
     QCOW2_PART_REFTABLE = 1 << 4,
     QCOW2_PART_SNAPSHOTS = 1 << 5,
     QCOW2_PART_INACTIVE_L1 = 1 << 6,
-    QCOW2_PART_BITMAPS = 1 << 7,
-    QCOW2_PART_COUNT = 8,
+    QCOW2_PART_INACTIVE_L2 = 1 << 7,
+    QCOW2_PART_BITMAPS = 1 << 8,
+    QCOW2_PART_COUNT = 9,
 };
 
 /* -EIO when it does not lie within the file. */

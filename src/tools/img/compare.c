@@ -292,10 +292,12 @@ static co_fn int compare(struct compare *c)
     img_progress_start(&c->progress, c->img->a.progress && !c->img->a.quiet, c->end, 2);
     compare_all(c);
     img_progress_end(&c->progress, c->finding == NOTHING);
-    if (c->end != c->common && (c->finding == NOTHING || c->found_at >= c->common)) {
+    bool failed = c->finding == STATUS_ERROR || c->finding == READ_ERROR;
+    int status = failed ? answer(c) : 0;
+    if (c->end != c->common && (c->finding == NOTHING || failed || c->found_at >= c->common)) {
         say(c, "Warning: Image size mismatch!\n");
     }
-    return answer(c);
+    return failed ? status : answer(c);
 }
 
 static co_fn int run(struct img *img)
