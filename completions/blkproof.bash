@@ -41,6 +41,8 @@ _blkproof() {
         mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
     else
         words=
+        # Commands of a verb that has some, once: the first word that is neither an option nor its value.
+        [[ $verb != fault || $prev == --* ]] || words=$(blkproof "$verb" --help 2>/dev/null | sed -nE '/^Commands:/,/^$/s/^  ([a-z-]+) .*/\1/p')
         [[ $prev != -* ]] || words=$(_blkproof_values "$verb" "$prev")
         if [ -n "$words" ]; then
             mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")

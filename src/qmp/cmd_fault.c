@@ -122,6 +122,24 @@ QMP_RUN(qmp_state_set)
     return qmp_fault_change(call, &change);
 }
 
+QMP_RUN(qmp_fault_dry_run)
+{
+    struct node *n = fault_target(call);
+    const struct option *o = n ? option_find(n->drv->options, "dry-run") : NULL;
+    AUTO_JSON json_t *on = json_boolean(qmp_arg_bool(call, "enable", false));
+
+    if (!n) {
+        return NULL;
+    }
+    if (!o) {
+        return qmp_fail(call, -ENOTSUP, "driver '%s' of node '%s' has no dry run", n->drv->name,
+                        node_name(n));
+    }
+    return option_set(o, n->state, on, &call->err) < 0
+               ? NULL
+               : json_pack("{s:I}", "operation", (json_int_t)fault_next_opno(n));
+}
+
 /* ---- transactions ---- */
 
 /* An action of the transaction to a change; which members belong to which type. */

@@ -141,6 +141,8 @@ MEMBERS fault_set_args[] = {TARGET,
                             {"set", &rule, .help = "the members that change; null: the default again"},
                             {0}};
 
+MEMBERS dry_run_args[] = {TARGET, {"enable", &qmp_switch}, {0}};
+
 static const char *const change_words[] = {"add", "replace", "set", "remove", "clear", "state", NULL};
 static const struct qmp_type change_kind = {"FaultChangeType", QMP_ENUM, .values = change_words};
 MEMBERS change_members[] = {{"type", &change_kind},
@@ -285,6 +287,8 @@ const struct qmp_command qmp_commands[] = {
     C("fault-remove", qmp_fault_remove, fault_remove_args, &operation, .flags = QMP_OOB,
       .help = "removes rules; what they held back completes"),
     C("fault-set", qmp_fault_set, fault_set_args, &operation, .help = "changes a rule"),
+    C("fault-dry-run", qmp_fault_dry_run, dry_run_args, &operation,
+      .help = "rules only count what they would do, or act"),
     C("fault-transaction", qmp_fault_transaction, transaction_args, &changed, .returns_array = true,
       .help = "many changes, of many disks, at one instant; one element for each action"),
     C("query-faults", qmp_query_faults, target_args, &faults, .returns_array = true, .flags = QMP_OOB,

@@ -39,6 +39,7 @@ QMP_RUN(qmp_blkdebug_query);
 QMP_RUN(qmp_fault_add);
 QMP_RUN(qmp_fault_remove);
 QMP_RUN(qmp_fault_set);
+QMP_RUN(qmp_fault_dry_run);
 QMP_RUN(qmp_fault_transaction);
 QMP_RUN(qmp_query_faults);
 QMP_RUN(qmp_hang_release);

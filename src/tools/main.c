@@ -23,6 +23,7 @@ static const struct verb verbs[] = {
     {"io", tool_io, "read, write and check a device, command by command"},
     {"img", tool_img, "create, compare, convert and inspect images"},
     {"serve", tool_serve, "export devices over NBD"},
+    {"fault", tool_fault, "make a disk that is being served fail, by rules"},
 };
 
 static const struct {

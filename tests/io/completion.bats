@@ -15,7 +15,7 @@ completions() {
 }
 
 @test "verbs" {
-    equal "$(completions blkproof '' | tr '\n' ' ')" "--help --version help img io serve "
+    equal "$(completions blkproof '' | tr '\n' ' ')" "--help --version fault help img io serve "
     equal "$(completions blkproof se)" "serve"
     equal "$(completions blkproof help im)" "img"
 }
@@ -23,7 +23,7 @@ completions() {
 @test "every option that a verb's --help begins a line with is offered" {
     local verb option
     [ "$(blkproof io --help | grep -c "^  -")" -gt 15 ]
-    for verb in io serve; do
+    for verb in io serve fault; do
         for option in $(blkproof "$verb" --help | sed -nE 's/^ +(-[a-zA-Z])?,? *(--[a-z-]+)?.*/\1 \2/p'); do
             equal "$(completions blkproof "$verb" "$option" | grep -xF -- "$option")" "$option"
         done
@@ -36,6 +36,12 @@ completions() {
     equal "$(completions blkproof io -i '')" $'io_uring\nnative\nthreads'
     equal "$(completions blkproof io --discard = un)" "unmap"
     equal "$(completions blkproof io --on-mismatch '')" $'error\nreport\nstop'
+}
+
+@test "commands of fault" {
+    equal "$(completions blkproof fault re)" $'release\nremove'
+    equal "$(completions blkproof fault --json wa)" $'wait\nwatch'
+    equal "$(completions blkproof fault --unse)" "--unset"
 }
 
 @test "file names otherwise" {
