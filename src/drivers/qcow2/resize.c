@@ -262,6 +262,18 @@ static co_fn int shrink_locked(struct node *n, uint64_t size, struct err *err)
     return r < 0 ? err_set_errno(err, r, "Failed to truncate the end of the image") : 0;
 }
 
+/* VM state in the active table (of a snapshot that was applied) lies behind the disk: where a larger disk
+ * would show it, and where a smaller one forgets it. It was loaded long ago, if ever; snapshots keep theirs.
+ */
+static co_fn int drop_vm_state(struct node *n, struct err *err)
+{
+    struct qcow2 *q = qcow2_of(n);
+    uint64_t end = (uint64_t)q->h.l1_entries << qcow2_l1_shift(q);
+    int r = q->vmstate_offset < end ? qcow2_drop_range(n, q->vmstate_offset, end - q->vmstate_offset) : 0;
+
+    return r < 0 ? err_set_errno(err, r, "Failed to discard the VM state") : 0;
+}
+
 int qcow2_truncate(struct node *n, uint64_t size, unsigned flags, struct err *err)
 {
     struct qcow2 *q = qcow2_of(n);
@@ -284,6 +296,7 @@ int qcow2_truncate(struct node *n, uint64_t size, unsigned flags, struct err *er
     uint64_t before = n->size;
     co_mutex_lock(&q->lock);
     int r = qcow2_bitmaps_may_resize(n, err);
+    r = r < 0 ? r : drop_vm_state(n, err);
     if (r == 0 && size < n->size) {
         r = shrink_locked(n, size, err);
     }
