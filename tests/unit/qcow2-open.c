@@ -182,6 +182,7 @@ static const struct lie lies[] = {
     {72, {0, 0, 0, 0, 0, 0, 0, 2}, 8, "qcow2: Image is corrupt; cannot be opened read/write"},
     {72, {0, 0, 0, 0, 0, 0, 0, 1}, 8, NULL}, /* dirty: is repaired */
     {72, {0, 0, 0, 0, 0, 0, 0, 4}, 8, "'data-file' is required for this image"},
+    {88, {0, 0, 0, 0, 0, 0, 0, 2}, 8, "data-file-raw requires a data file"},
     {72, {0, 0, 0, 0, 0, 0, 0, 8}, 8, "qcow2: Compression type incompatible feature bit must not be set"},
     {96, {0, 0, 0, 7}, 4, "Reference count entry width too large; may not exceed 64 bits"},
     {96, {0xff, 0xff, 0xff, 0xff}, 4, "Reference count entry width too large; may not exceed 64 bits"},

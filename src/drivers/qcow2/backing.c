@@ -142,6 +142,10 @@ int qcow2_open_data_file(struct node *n, struct err *err)
 
     q->data = qcow2_file(n);
     if (!qcow2_has_data_file(q)) {
+        bool raw = q->h.autoclear & QCOW2_DATA_FILE_RAW;
+        if (raw && !(n->flags & OPEN_NO_IO)) { /* else zeroes meant for it would go to the image file */
+            return err_set(err, -EINVAL, "data-file-raw requires a data file");
+        }
         return given ? err_set(err, -EINVAL,
                                "'data-file' can only be set for images with an external data file")
                      : 0;
