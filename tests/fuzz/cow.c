@@ -54,20 +54,14 @@ static co_fn void play(struct graph *g, struct rng *rng, struct model *m, bool b
 
 static int run_input(void *arg)
 {
-    static uint8_t behind[64 * KiB];
     static struct model m;
     const struct input *in = arg;
     struct graph g;
     struct rng rng;
 
     graph_init(&g);
-    struct node *image =
-        open_text(&g, "{\"driver\":\"mem\",\"node-name\":\"image\",\"size\":\"0\"}", OPEN_WRITE | OPEN_UNMAP);
-    struct node *back =
-        open_text(&g, "{\"driver\":\"mem\",\"node-name\":\"back\",\"size\":\"64k\"}", OPEN_WRITE);
-    assert(image && back);
-    memset(behind, 'b', sizeof(behind));
-    node_write(back, 0, behind, sizeof(behind), 0);
+    struct node *image = open_memory(&g, "image", "0");
+    struct node *back = open_memory(&g, "back", "64k");
     if (node_write(image, 0, in->data + 4, in->size - 4, REQ_GROW) == 0) {
         rng_init(&rng, get_be32(in->data));
         play(&g, &rng, &m, in->data[3] & 1);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* File names as users write them: paths, driver prefixes, json:{...}. Nothing is opened. fuzz-smoke: 50000
- * runs */
+/* File names as users write them: paths, driver prefixes, json:{...}. Nothing is opened. */
+/* fuzz-smoke: 50000 runs */
 #include <stdlib.h>
 #include <string.h>
 

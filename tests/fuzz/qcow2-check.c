@@ -4,53 +4,20 @@
  * a check changes nothing; after a repair that could be completed, a second run finds nothing; and what a
  * guest could read before, it reads after, the same. Memory and time are bounded (scripts/fuzz-smoke).
  */
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-
-#include "base/bytes.h"
-#include "base/json.h"
-#include "block/driver.h"
+#include "qcow2-image.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define FILE_BYTES_MAX (64 * MiB)
-#define GUEST_BYTES    (256 * KiB) /* of the disk are compared */
-#define PIECE          4096u
-
-struct input {
-    const uint8_t *data;
-    size_t size;
-};
-
-static co_fn struct node *open_text(struct graph *g, const char *text, unsigned flags)
-{
-    AUTO_JSON json_t *options = json_loads(text, 0, NULL);
-    struct node *n = NULL;
-
-    assert(options);
-    return node_open(g, options, flags, &n, NULL) == 0 ? n : NULL;
-}
-
-static co_fn struct node *open_image(struct graph *g, unsigned flags)
-{
-    struct node *file = graph_find(g, "image");
-    uint8_t head[80] = {0};
-
-    node_read(file, 0, head, MIN(sizeof(head), node_size(file)));
-    bool data_file = get_be32(head + 4) >= 3 && (head[79] & 4);
-    return open_text(g,
-                     data_file ? "{\"driver\":\"qcow2\",\"file\":\"image\",\"data-file\":\"data\"}"
-                               : "{\"driver\":\"qcow2\",\"file\":\"image\"}",
-                     flags | OPEN_NO_BACKING);
-}
+#define GUEST_BYTES (64 * KiB) /* of the disk are compared */
+#define PIECE       512u
 
 /* What the guest reads: each piece, or that it cannot be read. */
 static co_fn void read_guest(struct graph *g, uint8_t *buf, bool *readable)
 {
-    struct node *n = open_image(g, 0);
+    struct node *n = open_qcow2(g, false, 0);
 
     memset(readable, 0, GUEST_BYTES / PIECE);
+    memset(buf, 0, GUEST_BYTES); /* the last piece need not be whole */
     if (!n) {
         return;
     }
@@ -70,7 +37,7 @@ static void count_report(void *opaque, const struct check_problem *p)
 static co_fn int check_image(struct graph *g, unsigned fix, struct check_result *ret)
 {
     uint64_t told = 0;
-    struct node *n = open_image(g, OPEN_CHECK | (fix ? OPEN_WRITE : 0));
+    struct node *n = open_qcow2(g, false, OPEN_CHECK | (fix ? OPEN_WRITE : 0));
 
     if (!n) {
         return -EINVAL;
@@ -111,7 +78,6 @@ static co_fn void play(struct graph *g, struct node *image, const struct input *
     struct check_result first = {0}, repair = {0}, second = {0};
     const unsigned all = CHECK_FIX_LEAKS | CHECK_FIX_ERRORS;
 
-    memset(before, 0, sizeof(before));
     read_guest(g, before, could_read);
     int r = check_image(g, 0, &first);
     assert(same_file(image, in));
@@ -134,32 +100,27 @@ static int run_input(void *arg)
     struct graph g;
 
     graph_init(&g);
-    struct node *image =
-        open_text(&g, "{\"driver\":\"mem\",\"node-name\":\"image\",\"size\":\"0\"}", OPEN_WRITE);
-    struct node *data =
-        open_text(&g, "{\"driver\":\"mem\",\"node-name\":\"data\",\"size\":\"1M\"}", OPEN_WRITE);
-    assert(image && data);
+    struct node *image = open_memory(&g, "image", "0");
+    struct node *data = open_memory(&g, "data", "1M");
     if (node_write(image, 0, in->data, in->size, REQ_GROW) == 0) {
         play(&g, image, in);
     }
-    uint64_t held = 0;
-    node_allocated_bytes(image, &held);
-    assert(held < FILE_BYTES_MAX);
-    node_unref(image);
     node_unref(data);
-    assert(list_empty(&g.nodes));
+    close_files(&g, image);
     return 0;
+}
+
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max, unsigned seed)
+{
+    return mutate_qcow2(data, size, max, seed, 0, false);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct input in = {data, size};
-    struct loop *loop;
 
-    if (size == 0 || loop_create(&(struct loop_config){.engine = "threads", .seed = 1}, &loop, NULL) < 0) {
-        return 0;
+    if (size > 0) {
+        run_in_loop(run_input, &in);
     }
-    loop_run(loop, run_input, &in);
-    loop_destroy(loop);
     return 0;
 }

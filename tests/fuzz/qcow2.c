@@ -1,105 +1,43 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Hostile qcow2 images: the first four bytes choose what is done, the rest is the image, in memory. It is
- * opened, looked at, read, written, zeroed, discarded, resized and closed. Whatever it says, each step
- * ends with a result, and the file does not grow without bound. Names inside are not followed: a
- * data file is given, a backing file is not opened.
- * fuzz-smoke: 2500 runs
+ * Hostile qcow2 images: four bytes of random numbers (one bit of them: the image is thin, see qcow2-image.h),
+ * then the image, in memory. It is opened, looked at, dumped, read, written, zeroed, discarded, resized,
+ * repaired and closed. Whatever it says, each step ends with a result, and the file does not grow without
+ * bound. Names inside are not followed: a data file is given, a backing file is not opened.
  */
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-
-#include "base/bytes.h"
-#include "base/json.h"
-#include "base/rng.h"
-#include "block/driver.h"
+/* fuzz-smoke: 1500 runs */
+#include "qcow2-image.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define FILE_BYTES_MAX (64 * MiB) /* of an image of 4 KiB after a few dozen writes of up to 64 KiB */
-#define OPERATIONS     24
+#define SCRIPT     4
+#define OPERATIONS 24
 
-struct input {
-    const uint8_t *data;
-    size_t size;
-};
-
-static co_fn struct node *open_text(struct graph *g, const char *text, unsigned flags)
+static bool is_thin(const uint8_t *data)
 {
-    AUTO_JSON json_t *options = json_loads(text, 0, NULL);
-    struct node *n = NULL;
-
-    assert(options);
-    return node_open(g, options, flags, &n, NULL) == 0 ? n : NULL;
-}
-
-/* An offset near what matters: the beginning, the end, anywhere. */
-static uint64_t some_offset(struct rng *rng, uint64_t size)
-{
-    uint64_t near = rng_below(rng, 128 * KiB);
-
-    switch (rng_below(rng, 3)) {
-    case 0:
-        return MIN(near, size);
-    case 1:
-        return size - MIN(near, size);
-    default:
-        return rng_below(rng, size + 1);
-    }
+    return data[0] & 0x80;
 }
 
 static co_fn void one_operation(struct node *n, struct rng *rng)
 {
-    static char buf[64 * KiB];
-    uint64_t size = node_size(n);
-    uint64_t offset = some_offset(rng, size);
-    uint64_t bytes = MIN(1 + rng_below(rng, sizeof(buf)), size - offset);
-    struct extent x;
+    static struct model unknown;
 
-    memset(buf, (int)rng_below(rng, 256), sizeof(buf));
-    switch (rng_below(rng, 10)) {
-    case 0:
-        node_zero(n, offset, bytes, rng_below(rng, 2) ? REQ_UNMAP : 0);
-        break;
-    case 1:
-        node_discard(n, offset, bytes);
-        break;
-    case 2:
-        node_write(n, offset & ~UINT64_C(511), buf, MIN(UINT64_C(512), size - (offset & ~UINT64_C(511))),
-                   REQ_COMPRESSED);
-        break;
-    case 3:
-        node_flush(n);
-        break;
-    case 4:
-        node_truncate(n, MIN(size / 2 + rng_below(rng, 256 * KiB), GiB), 0, NULL);
-        break;
-    case 5:
-    case 6:
-        if (bytes) {
-            node_status(n, offset, bytes, &x);
-        }
-        node_read(n, offset, buf, bytes);
-        break;
-    default:
-        node_write(n, offset, buf, bytes, 0);
+    if (rng_below(rng, 10) == 0) {
+        node_truncate(n, MIN(node_size(n) / 2 + rng_below(rng, 256 * KiB), GiB), 0, NULL);
+    } else {
+        guest_request(n, (enum guest_op)rng_below(rng, GUEST_OPS), rng, &unknown);
     }
 }
 
 static co_fn void play(struct graph *g, const struct input *in, unsigned flags)
 {
     struct rng rng;
-    char text[256];
-    bool data_file = in->size >= 80 && get_be32(in->data + 4) >= 3 && (in->data[79] & 4);
+    struct node *n = open_qcow2(g, false, flags | OPEN_UNMAP);
 
-    snprintf(text, sizeof(text), "{\"driver\":\"qcow2\",\"file\":\"image\"%s}",
-             data_file ? ",\"data-file\":{\"driver\":\"mem\",\"size\":\"1M\"}" : "");
-    struct node *n = open_text(g, text, flags | OPEN_NO_BACKING | OPEN_UNMAP);
     if (!n) {
         return;
     }
-    rng_init(&rng, get_be32(in->data - 4));
+    rng_init(&rng, get_be32(in->data));
     json_decref(n->drv->info(n));
     json_decref(n->drv->image_info(n));
     for (int i = 0; i < OPERATIONS; i++) {
@@ -133,14 +71,14 @@ static co_fn void look(struct graph *g)
 
 static int run_input(void *arg)
 {
-    struct input *in = arg;
+    const struct input *in = arg;
+    struct view v = view_of((uint8_t *)(uintptr_t)in->data + SCRIPT, in->size - SCRIPT, is_thin(in->data));
     struct graph g;
 
     graph_init(&g);
-    struct node *image =
-        open_text(&g, "{\"driver\":\"mem\",\"node-name\":\"image\",\"size\":\"0\"}", OPEN_WRITE | OPEN_UNMAP);
-    assert(image);
-    if (node_write(image, 0, in->data, in->size, REQ_GROW) == 0) {
+    struct node *image = open_memory(&g, "image", "0");
+    struct node *data = open_memory(&g, "data", "1M");
+    if (write_image(image, &v) == 0) {
         play(&g, in, 0);
         if (in->size % 2) { /* half of them: repaired first */
             look(&g);
@@ -149,23 +87,22 @@ static int run_input(void *arg)
         play(&g, in, OPEN_WRITE);
     }
     assert(node_size(image) <= UINT64_C(1) << 56); /* no entry reaches further */
-    uint64_t held = 0;
-    node_allocated_bytes(image, &held);
-    assert(held < FILE_BYTES_MAX);
-    node_unref(image);
-    assert(list_empty(&g.nodes));
+    node_unref(data);
+    close_files(&g, image);
     return 0;
+}
+
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max, unsigned seed)
+{
+    return mutate_qcow2(data, size, max, seed, SCRIPT, size > 0 && is_thin(data));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct input in = {data + 4, size - 4};
-    struct loop *loop;
+    struct input in = {data, size};
 
-    if (size < 4 || loop_create(&(struct loop_config){.engine = "threads", .seed = 1}, &loop, NULL) < 0) {
-        return 0;
+    if (size > SCRIPT) {
+        run_in_loop(run_input, &in);
     }
-    loop_run(loop, run_input, &in);
-    loop_destroy(loop);
     return 0;
 }
