@@ -57,3 +57,33 @@ holds() {
     ln -s d e
     expect 0 blkproof img commit -b "$PWD/e/base.img" d/top.img
 }
+
+@test "an emptied image is as small as a new one, and works" {
+    expect 0 blkproof img commit top.img
+    equal "$(stat -c %s top.img)" $((4 * 65536))
+    expect 0 blkproof img check top.img
+    expect 0 blkproof io -f qcow2 -c 'write -q -P 8 64k 64k' top.img
+    holds top.img 1 8 3 2 4
+    expect 0 blkproof img check top.img
+}
+
+@test "one with a snapshot keeps it" {
+    blkproof img snapshot -c s top.img
+    expect 0 blkproof img commit top.img
+    expect 0 blkproof img check top.img
+    equal "$(blkproof img map --output json top.img | grep -c '"depth": 0')" 0 "own clusters"
+    expect 0 blkproof img snapshot -a s top.img
+    holds top.img 1 2 3 2 4
+}
+
+@test "emptying that fails at any step leaves an image that opening repairs" {
+    for event in l1_update empty_image_prepare reftable_update refblock_alloc; do
+        cp top.img t.img
+        printf '[inject-error]\nevent = "%s"\n' $event >rules
+        expect 1 blkproof img commit "blkdebug:rules:t.img"
+        contains "$err" "Failed to empty blkdebug:rules:t.img: Input/output error"
+        expect 0 blkproof io -f qcow2 -c 'read -q 0 64k' t.img
+        expect 0 blkproof img check t.img
+        holds t.img 1 2 3 2 4
+    done
+}

@@ -110,15 +110,6 @@ int qcow2_change_backing(struct node *n, const char *name, const char *format)
     return r;
 }
 
-int qcow2_make_empty(struct node *n)
-{
-    struct qcow2 *q = qcow2_of(n);
-    int r = qcow2_begin_change(n);
-
-    r = r < 0 ? r : qcow2_drop_range(n, 0, round_up(n->size, q->cluster_bytes));
-    return qcow2_end_change(n, r);
-}
-
 /* ---- the data file ---- */
 
 /* Its name is relative to the working directory, not to the image: so QEMU has it. */

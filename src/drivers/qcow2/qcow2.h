@@ -22,6 +22,7 @@
  *   measure.c     how large a new image would be
  *   resize.c      size changes and preallocation
  *   backing.c     files named inside the image
+ *   empty.c       an image that keeps nothing of its own
  *   check*.c      damage found and repaired (check.h)
  *   create.c, info.c, dump.c, qcow2.c
  *

@@ -191,7 +191,7 @@ static co_fn int commit(struct commit *c)
     if (!c->img->a.delete_base && !c->img->a.backing && c->top->drv->make_empty) {
         r = c->top->drv->make_empty(c->top);
         if (r < 0) {
-            img_error(c->img, "Could not empty %s: %s", c->img->argv[0], err_name(r));
+            img_error(c->img, "Failed to empty %s: %s", c->img->argv[0], err_name(r));
         }
     }
     return r;
