@@ -287,7 +287,8 @@ struct node {
     unsigned depth;  /* nodes above it when it was opened */
     unsigned height; /* nodes below it, on the longest way */
     bool read_only;
-    bool probed; /* the format was guessed */
+    bool probed;  /* the format was guessed */
+    bool pass_by; /* a filter with the flags of its child that has nothing to do just now */
     uint64_t size;
     struct limits limits;
     struct child children[NODE_CHILDREN_MAX];

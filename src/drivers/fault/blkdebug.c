@@ -307,6 +307,7 @@ static co_fn int blkdebug_open(struct node *n, struct err *err)
     struct blkdebug *b = n->state;
 
     fault_engine_init(&b->engine, n);
+    b->engine.has_limits = true; /* and a FUA becomes a flush here */
     int r = load_rules(n, err);
     r = r < 0 ? r : check_limits(n, err);
     r = r < 0 ? r : check_perms(b->take_perms, "take-child-perms", err);

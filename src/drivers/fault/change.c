@@ -290,6 +290,7 @@ static void arm_added(struct draft *d)
         }
     }
     fault_waits_check(e);
+    fault_engine_look(e);
 }
 
 static struct draft *draft_of(struct draft *drafts, unsigned *ndrafts, struct node *n, struct err *err)

@@ -29,6 +29,17 @@ void fault_engine_finish(struct fault_engine *e)
     fault_breaks_end(e);
 }
 
+/* With nothing to do the node need not even be entered. */
+void fault_engine_look(struct fault_engine *e)
+{
+    const unsigned flags = OPEN_NO_FLUSH | OPEN_UNMAP | OPEN_WRITETHROUGH;
+    struct node *n = e->node;
+    const struct node *below = node_below(n);
+
+    n->pass_by = !e->list.index && !e->break_events && !e->has_limits && n->read_only == below->read_only &&
+                 (n->flags & flags) == (below->flags & flags) && !(n->flags & OPEN_WRITETHROUGH);
+}
+
 /* ---- which rule ---- */
 
 bool fault_rule_matches(struct fault_engine *e, struct fault_rule *rule, const struct req *r)

@@ -208,6 +208,7 @@ int fault_break(struct node *n, const char *event, const char *tag)
     list_add_head(&e->breaks, &b->link);
     e->break_events |= UINT64_C(1) << number;
     e->nbreaks++;
+    fault_engine_look(e);
     return 0;
 }
 

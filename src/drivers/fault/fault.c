@@ -127,6 +127,7 @@ static co_fn int fault_open(struct node *n, struct err *err)
     n->limits.zero_align = n->limits.discard_align = 1;
     n->limits.max_transfer = n->limits.max_zero = n->limits.max_discard = 0;
     n->limits.supported |= REQ_FUA;
+    fault_engine_look(&f->engine);
     return f->rules ? load(n, f->rules, err) : 0;
 }
 

@@ -128,6 +128,7 @@ struct fault_span {
 struct fault_class {  /* the rules of one operation */
     uint32_t *always; /* those without ranges */
     struct fault_span *spans;
+    uint64_t *starts; /* of the spans, close together, when no two overlap; else NULL */
     unsigned nalways, nspans;
 };
 
@@ -165,6 +166,7 @@ struct fault_engine { /* the state of a node begins with it */
     uint64_t seed, deadman_ns; /* options */
     bool dry_run;              /* option */
     bool ending;               /* nothing is held or delayed any more */
+    bool has_limits;           /* the driver forces limits upon the gate */
     unsigned next_id;
     struct list held;      /* struct fault_held */
     struct list sleeping;  /* struct fault_sleeper */
@@ -178,6 +180,8 @@ struct fault_engine { /* the state of a node begins with it */
 /* Before anything else; never fails. */
 void fault_engine_init(struct fault_engine *e, struct node *n);
 void fault_engine_finish(struct fault_engine *e);
+/* When opened, and after each change of rules or breakpoints. */
+void fault_engine_look(struct fault_engine *e);
 static inline struct fault_engine *fault_engine_of(const struct node *n)
 {
     return n->state;
