@@ -59,7 +59,7 @@ struct limits {
     uint64_t max_transfer;  /* READ, WRITE; 0: none */
     uint64_t max_zero;      /* ZERO; 0: none */
     uint64_t max_discard;   /* DISCARD; 0: none */
-    uint32_t zero_align;    /* ZERO and DISCARD work on whole units of this (power of two, >= align): */
+    uint32_t zero_align;    /* ZERO and DISCARD work on whole units of this (multiple of align): */
     uint32_t discard_align; /*   the gate writes the rest of a ZERO, leaves out that of a DISCARD */
     uint32_t preferred;     /* a good size for requests, for exports to advertise; 0: 4096 */
     unsigned supported;     /* REQ_FUA, REQ_UNMAP, REQ_NO_FALLBACK, REQ_COMPRESSED it handles itself;

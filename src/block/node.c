@@ -384,7 +384,8 @@ static void check_limits(struct node *n)
     if (n->drv->kind != DRIVER_PROTOCOL || l->align > 1) {
         l->supported &= ~(unsigned)REQ_COMPARE; /* one that has the child's limits need not know it */
     }
-    assert(is_pow2(l->align) && is_pow2(l->mem_align) && is_pow2(l->zero_align) && is_pow2(l->discard_align));
+    assert(is_pow2(l->align) && is_pow2(l->mem_align));
+    assert(l->zero_align % l->align == 0 && l->discard_align % l->align == 0);
 }
 
 /* The name users know the node by. */

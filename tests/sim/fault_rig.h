@@ -105,7 +105,7 @@ static inline UNUSED co_fn int rig_write(uint64_t offset, uint64_t bytes, char b
 static inline UNUSED co_fn char below(uint64_t offset)
 {
     char c = '?';
-    CHECK_EQ(node_read(node_child(rig.node, "file"), offset, &c, 1), 0);
+    CHECK_EQ(node_read(node_below(rig.node), offset, &c, 1), 0);
     return c;
 }
 

@@ -279,15 +279,12 @@ static void commit(struct draft *d)
     }
 }
 
-static void arm_added(struct draft *d)
+static void begin(struct draft *d)
 {
     struct fault_engine *e = fault_engine_of(d->node);
 
-    for (unsigned i = 0; d->rules_changed && i < e->list.nrules; i++) {
-        if (e->list.rules[i]->fresh) {
-            e->list.rules[i]->fresh = false;
-            fault_arm_new(e, e->list.rules[i]);
-        }
+    if (d->rules_changed) {
+        fault_arm_added(e);
     }
     fault_waits_check(e);
     fault_engine_look(e);
@@ -345,7 +342,7 @@ int fault_apply(struct fault_change *changes, unsigned nchanges, struct err *err
         commit(&drafts[i]);
     }
     for (unsigned i = 0; r == 0 && i < ndrafts; i++) {
-        arm_added(&drafts[i]);
+        begin(&drafts[i]);
     }
     for (unsigned i = 0; i < ndrafts; i++) {
         draft_finish(&drafts[i]);

@@ -118,16 +118,28 @@ static void tell_rules(struct fault_engine *e, enum block_event event)
     }
 }
 
-void fault_arm_new(struct fault_engine *e, struct fault_rule *rule)
+/* For rules that have just been added the event none happens now, and for no others. */
+void fault_arm_added(struct fault_engine *e)
 {
-    if (rule->event != EVENT_none || !rule->enabled || rule->exhausted || !sees_state(e, rule)) {
-        return;
+    const struct fault_rule *new_state = NULL;
+
+    for (unsigned i = 0; i < e->list.nrules; i++) {
+        struct fault_rule *rule = e->list.rules[i];
+        bool fresh = rule->fresh;
+        rule->fresh = false;
+        if (!fresh || rule->event != EVENT_none || !rule->enabled || rule->exhausted ||
+            !sees_state(e, rule)) {
+            continue;
+        }
+        if (!acts_on_event(rule)) {
+            rule->armed = true;
+        } else if (fault_rule_matches(e, rule, NULL)) {
+            fault_rule_fires(e, rule, NULL);
+            new_state = new_state ? new_state : rule;
+        }
     }
-    if (!acts_on_event(rule)) {
-        rule->armed = true;
-    } else if (fault_rule_matches(e, rule, NULL)) {
-        fault_rule_fires(e, rule, NULL);
-        fault_set_state(e, rule->new_state, rule, NULL);
+    if (new_state) {
+        fault_set_state(e, new_state->new_state, new_state, NULL);
     }
 }
 

@@ -207,8 +207,8 @@ co_fn int fault_hang(struct fault_engine *e, struct fault_rule *rule, struct req
 unsigned fault_release_rule(struct fault_engine *e, const struct fault_rule *rule, bool deadman);
 unsigned fault_held_by(const struct fault_engine *e, const struct fault_rule *rule);
 
-/* event.c: rules for the event none, which has happened when they are added. */
-void fault_arm_new(struct fault_engine *e, struct fault_rule *rule);
+/* event.c */
+void fault_arm_added(struct fault_engine *e);
 void fault_set_state(struct fault_engine *e, uint64_t state, const struct fault_rule *why,
                      const struct req *r);
 int fault_event_by_name(const char *name); /* or FAULT_NO_EVENT */
