@@ -41,9 +41,10 @@ _blkproof() {
         mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
     else
         words=
-        # Commands of a verb that has some, once: the first word that is neither an option nor its value.
-        [[ $verb != fault || $prev == --* ]] || words=$(blkproof "$verb" --help 2>/dev/null | sed -nE '/^Commands:/,/^$/s/^  ([a-z-]+) .*/\1/p')
         [[ $prev != -* ]] || words=$(_blkproof_values "$verb" "$prev")
+        # A verb with commands: they may stand behind an option that takes no word, too.
+        [ -n "$words" ] || words=$(blkproof "$verb" --help 2>/dev/null | sed -nE '/^Commands:/,/^$/s/^  ([a-z-]+) .*/\1/p' |
+            grep -E "^$cur" || true)
         if [ -n "$words" ]; then
             mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
         else
