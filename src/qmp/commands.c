@@ -59,7 +59,35 @@ MEMBERS human_args[] = {
 MEMBERS nodes_args[] = {{"flat", &qmp_bool, .optional = true,
                          .help = "accepted: backing files are nodes of their own in the list"},
                         {0}};
-static const struct qmp_type block_info = {"BlockInfo", QMP_ANY}, node_info = {"BlockDeviceInfo", QMP_ANY};
+MEMBERS cache_members[] = {{"writeback", &qmp_bool}, {"direct", &qmp_bool}, {"no-flush", &qmp_bool}, {0}};
+static const struct qmp_type cache = {"BlockdevCacheInfo", QMP_OBJECT, .members = cache_members};
+MEMBERS node_members[] = {
+    {"node-name", &qmp_str},
+    {"drv", &qmp_str, .help = "driver"},
+    {"file", &qmp_str, .help = "file name"},
+    {"backing_file", &qmp_str, .optional = true},
+    {"backing_file_depth", &qmp_int},
+    {"ro", &qmp_bool, .help = "read-only"},
+    {"encrypted", &qmp_bool},
+    {"detect_zeroes", &qmp_str},
+    {"cache", &cache},
+    {"image", &qmp_any, .help = "as img info --output=json shows it"},
+    {"iops", &qmp_int, .help = "0, as the next six: QEMU's limits, which we do not have"},
+    {"iops_rd", &qmp_int},
+    {"iops_wr", &qmp_int},
+    {"bps", &qmp_int},
+    {"bps_rd", &qmp_int},
+    {"bps_wr", &qmp_int},
+    {"write_threshold", &qmp_int},
+    {0}};
+static const struct qmp_type node_info = {"BlockDeviceInfo", QMP_OBJECT, .members = node_members};
+MEMBERS block_members[] = {{"device", &qmp_str, .help = "name of the disk"},
+                           {"locked", &qmp_bool, .help = "false, as removable"},
+                           {"removable", &qmp_bool},
+                           {"type", &qmp_str},
+                           {"inserted", &node_info, .help = "its root node"},
+                           {0}};
+static const struct qmp_type block_info = {"BlockInfo", QMP_OBJECT, .members = block_members};
 
 MEMBERS del_args[] = {{"node-name", &qmp_str, .help = "of a node that blockdev-add made"}, {0}};
 MEMBERS reopen_args[] = {{"options", &qmp_options, .array = true,

@@ -296,6 +296,8 @@ void qmp_server_stop(struct qmp_server *s, const char *reason)
         qmp_server_event(s, "SHUTDOWN", json_pack("{s:b, s:s}", "guest", 0, "reason", reason));
     }
     s->stopping = true;
+    s->config.graph->paused = false; /* what stop holds up would never end */
+    co_queue_wake_all(&s->config.graph->resumed);
     for (unsigned i = 0; i < s->nlisteners; i++) {
         if (s->listeners[i].accepting) {
             fd_poll_cancel(s->listeners[i].at.fd);

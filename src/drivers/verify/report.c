@@ -169,6 +169,9 @@ static void publish(struct node *n, json_t *object)
     if (v->report_fd >= 0) {
         append_json(n, object);
     }
+    if (n->graph->event) { /* where nodes go by this member */
+        json_object_set_new(object, "node-name", json_string(node_name(n)));
+    }
     graph_event(n->graph, "VERIFY_MISMATCH", object);
 }
 
