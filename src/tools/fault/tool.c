@@ -268,7 +268,7 @@ static const struct fault_command *find_command(struct fault_tool *f, struct err
     f->words++;
     f->nwords--;
     if (f->nwords < c->words_min || f->nwords > c->words_max) {
-        err_set(err, -EINVAL, "%s: expected '%s %s'", name, name, c->args);
+        err_set(err, -EINVAL, "%s: expected '%s%s%s'", name, name, *c->args ? " " : "", c->args);
         return NULL;
     }
     if (!f->address) {
