@@ -119,8 +119,9 @@ static co_fn int empty_at_once(struct node *n)
         return r;
     }
     r = lay_out_anew(n, reftable);
-    q->corrupt =
-        q->corrupt || r < 0; /* what is in the file is for a repair to see; nothing more is written */
+    if (r < 0) {
+        qcow2_give_up(n); /* what is in the file is for a repair to see */
+    }
     return r;
 }
 

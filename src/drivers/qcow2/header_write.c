@@ -14,16 +14,6 @@ static co_fn int write_durably(struct node *n, uint64_t offset, const void *byte
     return r < 0 ? r : node_flush(qcow2_file(n));
 }
 
-static void give_up(struct node *n)
-{
-    qcow2_of(n)->corrupt = true;
-    if (n->graph->notice) {
-        n->graph->notice(n->graph, NOTICE_WARNING,
-                         "qcow2: the header could not be written, and what it says now is not known: nothing "
-                         "more is written to the image until it is opened again");
-    }
-}
-
 int qcow2_switch_header(struct node *n, uint64_t offset, const void *bytes, uint64_t len)
 {
     uint8_t before[SECTOR_SIZE];
@@ -35,7 +25,7 @@ int qcow2_switch_header(struct node *n, uint64_t offset, const void *bytes, uint
     }
     r = write_durably(n, offset, bytes, len);
     if (r < 0 && !qcow2_of(n)->corrupt && write_durably(n, offset, before, len) < 0) {
-        give_up(n);
+        qcow2_give_up(n);
     }
     return r;
 }
@@ -93,7 +83,7 @@ static co_fn int write_at_once(struct node *n, const uint8_t *to)
     int r = write_durably(n, 0, to, qcow2_of(n)->cluster_bytes);
 
     if (r < 0 && !qcow2_of(n)->corrupt) {
-        give_up(n);
+        qcow2_give_up(n);
     }
     return r;
 }

@@ -289,3 +289,16 @@ void qcow2_damaged(struct node *n, bool fatal, const char *fmt, ...)
         set_corrupt_bit(n);
     }
 }
+
+void qcow2_give_up(struct node *n)
+{
+    struct qcow2 *q = qcow2_of(n);
+
+    if (!q->corrupt && n->graph->notice && !n->graph->standin) { /* QEMU says nothing of it */
+        n->graph->notice(
+            n->graph, NOTICE_WARNING,
+            "qcow2: a change of the image's tables failed, and what they say now is not known: nothing "
+            "more is written to it until it is opened again");
+    }
+    q->corrupt = true;
+}

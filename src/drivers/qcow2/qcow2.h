@@ -21,6 +21,7 @@
  *   amend.c       changes of what an image was created with
  *   measure.c     how large a new image would be
  *   resize.c      size changes and preallocation
+ *   empty.c       all data is dropped
  *   backing.c     files named inside the image
  *   empty.c       an image that keeps nothing of its own
  *   check*.c      damage found and repaired (check.h)
@@ -517,6 +518,8 @@ co_fn int qcow2_mark_clean(struct node *n);
 co_fn int qcow2_check_write(struct node *n, unsigned allowed, uint64_t host, uint64_t bytes);
 /* Tell that the image is damaged. @fatal: mark it so and turn read-only. */
 co_fn void qcow2_damaged(struct node *n, bool fatal, const char *fmt, ...) PRINTF(3, 4);
+/* It cannot be known what the tables on disk say: no more writes, until it is opened again. */
+void qcow2_give_up(struct node *n);
 /* Keep the set of metadata clusters true: entries of the L1 and the refcount table changed. */
 void qcow2_meta_add(struct qcow2 *q, uint64_t host, enum qcow2_part part);
 void qcow2_meta_remove(struct qcow2 *q, uint64_t host);
@@ -553,7 +556,7 @@ void qcow2_mark_written(struct qcow2 *q, uint64_t offset, uint64_t bytes);
 co_fn int qcow2_bitmaps_may_resize(struct node *n, struct err *err);
 co_fn int qcow2_bitmaps_resize(struct node *n, uint64_t before);
 
-/* ---- resize.c, backing.c, info.c, create.c ---- */
+/* ---- resize.c, empty.c, backing.c, info.c, create.c ---- */
 
 co_fn int qcow2_truncate(struct node *n, uint64_t size, unsigned flags, struct err *err);
 /* Map (and allocate) everything in [offset, offset + bytes). */
