@@ -56,7 +56,8 @@ enum req_flags {
     REQ_EXACT = 1 << 10,            /* TRUNCATE: exactly this size, or fail (a block device cannot shrink) */
     REQ_VMSTATE = 1 << 11,          /* READ, WRITE: the VM state area of a format that has one */
     REQ_COMPARE = 1 << 12, /* READ: change no memory: 0 if the bytes are those of @iov, else -EILSEQ */
-    REQ_BULK = 1 << 13,    /* READ, WRITE: one of many in flight, and what counts is when all are done */
+    REQ_BULK = 1 << 13,    /* READ, WRITE: one of many in flight, and what counts is when all are done.
+                              STATUS: a hole may be called data where looking for it takes longer than reading */
 };
 
 /* What lies at the beginning of a range (after the NBD and QEMU notions). */
@@ -107,6 +108,7 @@ co_fn int node_zero(struct node *n, uint64_t offset, uint64_t bytes, unsigned fl
 co_fn int node_discard(struct node *n, uint64_t offset, uint64_t bytes);
 co_fn int node_flush(struct node *n);
 co_fn int node_status(struct node *n, uint64_t offset, uint64_t bytes, struct extent *ret_extent);
+co_fn int node_status_bulk(struct node *n, uint64_t offset, uint64_t bytes, struct extent *ret_extent);
 co_fn int node_truncate(struct node *n, uint64_t size, unsigned flags, struct err *err);
 
 /* ---- the graph ---- */

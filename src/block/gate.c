@@ -642,16 +642,27 @@ int node_flush(struct node *n)
     return node_io(n, &r);
 }
 
-int node_status(struct node *n, uint64_t offset, uint64_t bytes, struct extent *ret_extent)
+static co_fn int status(struct node *n, uint64_t offset, uint64_t bytes, unsigned flags,
+                        struct extent *ret_extent)
 {
     struct extent e;
-    struct req r = {.op = REQ_STATUS, .offset = offset, .bytes = bytes, .extent = &e};
+    struct req r = {.op = REQ_STATUS, .flags = flags, .offset = offset, .bytes = bytes, .extent = &e};
     int ret = node_io(n, &r);
 
     if (ret == 0) {
         *ret_extent = e;
     }
     return ret;
+}
+
+int node_status(struct node *n, uint64_t offset, uint64_t bytes, struct extent *ret_extent)
+{
+    return status(n, offset, bytes, 0, ret_extent);
+}
+
+int node_status_bulk(struct node *n, uint64_t offset, uint64_t bytes, struct extent *ret_extent)
+{
+    return status(n, offset, bytes, REQ_BULK, ret_extent);
 }
 
 int node_truncate(struct node *n, uint64_t size, unsigned flags, struct err *err)

@@ -17,7 +17,7 @@ struct file_ops {
     co_fn int (*truncate)(struct lfile *f, uint64_t size);
     co_fn int (*size)(struct lfile *f, uint64_t *ret_size);
     co_fn int (*allocated)(struct lfile *f, uint64_t *ret_bytes);
-    co_fn int (*extent)(struct lfile *f, uint64_t offset, struct lfile_extent *ret_extent);
+    co_fn int (*extent)(struct lfile *f, uint64_t offset, unsigned flags, struct lfile_extent *ret_extent);
 };
 
 struct lfile { /* engines embed it */
@@ -80,7 +80,7 @@ struct loop {
     unsigned posted_pending; /* read without the lock as a hint */
     bool posted_told;        /* the engine was notified of them */
     struct workers *workers; /* made at first use */
-    unsigned others_io;      /* transfers that other threads are doing, or have queued */
+    unsigned others_io;      /* what other threads are transferring, or have queued: 1 a read, 2 a write */
     unsigned spare_cores;    /* beside the loop's own */
     struct buf_pool *bufs;
 };

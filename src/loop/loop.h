@@ -94,6 +94,7 @@ enum {
 struct lfile_extent {
     uint64_t bytes;
     bool hole;
+    bool more; /* data that may go on behind it; told with LFILE_BULK only */
 };
 
 /* @flags and @mode as open(2). -errno as open(2). */
@@ -106,7 +107,8 @@ enum lfile_flags {
     LFILE_SYNC = 1, /* writes: RWF_DSYNC */
     LFILE_BULK = 2, /* one of many, and what counts is when all are done: writes are another thread's, and the
                        loop hears of several at once; what the page cache holds is read by the loop's
-                       thread while the other cores are busy */
+                       thread while the other cores are busy; the end of a run of data is not looked for in a
+                       file that has next to no holes */
 };
 
 /* Move all the bytes or fail. Reads past the end of the file give zeroes. -EIO if the file ends a write
@@ -123,7 +125,7 @@ co_fn int lfile_size(struct lfile *f, uint64_t *ret_size);
 /* Bytes allocated on the host. */
 co_fn int lfile_allocated(struct lfile *f, uint64_t *ret_bytes);
 /* What lies at @offset (which is within the file). -EOPNOTSUPP if the file system cannot tell. */
-co_fn int lfile_extent(struct lfile *f, uint64_t offset, struct lfile_extent *ret_extent);
+co_fn int lfile_extent(struct lfile *f, uint64_t offset, unsigned flags, struct lfile_extent *ret_extent);
 
 unsigned lfile_caps(const struct lfile *f);
 /* Alignment in bytes of offsets, lengths and memory that the file needs (1 without O_DIRECT). */

@@ -16,6 +16,8 @@
 #include "base/iov.h"
 #include "loop/posix.h"
 
+#define DATA_STEP_BYTES (32 * MiB) /* of data at most is read before a hole behind it is found */
+
 struct posix_file {
     struct lfile f;
     bool nowait_read, nowait_write; /* until the file system says EOPNOTSUPP */
@@ -177,7 +179,7 @@ static bool others_are_busy(void)
 {
     const struct loop *loop = loop_self();
 
-    return loop->others_io >= 2 * loop->spare_cores;
+    return loop->others_io >= 4 * loop->spare_cores;
 }
 
 /* Is it worth another thread? Of a bulk job: all writes, and reads as long as the others are idle. */
@@ -215,15 +217,16 @@ static co_fn ssize_t prw(struct posix_file *pf, bool write, const struct iovec *
 {
     struct loop *loop = loop_self();
     bool large = is_large(write, bytes, flags);
+    unsigned weight = !large ? 0 : write ? 2 : 1; /* new pages take longer than a copy */
     ssize_t n;
 
-    loop->others_io += large;
+    loop->others_io += weight;
     if (large && write && has_queue(pf, flags)) {
         n = posix_writer_write(pf->writer, iov, niov, offset, flags & LFILE_BULK);
     } else {
         n = loop->engine->prw(pf->f.fd, write, iov, niov, offset, flags & LFILE_SYNC ? RWF_DSYNC : 0);
     }
-    loop->others_io -= large;
+    loop->others_io -= weight;
     return n;
 }
 
@@ -409,12 +412,23 @@ static int posix_allocated(struct lfile *f, uint64_t *ret_bytes)
     return 0;
 }
 
-static int posix_extent(struct lfile *f, uint64_t offset, struct lfile_extent *ret_extent)
+/* The size of a file that has next to no holes; 0 for others. */
+static uint64_t full_size(int fd)
+{
+    struct stat st;
+
+    return fstat(fd, &st) == 0 && st.st_size > 0 && st.st_blocks >= st.st_size / 512 / 8 * 7
+               ? (uint64_t)st.st_size
+               : 0;
+}
+
+static int posix_extent(struct lfile *f, uint64_t offset, unsigned flags, struct lfile_extent *ret_extent)
 {
     struct posix_file *pf = container_of(f, struct posix_file, f);
+    uint64_t full = flags & LFILE_BULK ? full_size(f->fd) : 0;
     off_t hole;
 
-    if (pf->data_at == (off_t)offset && offset > 0 &&
+    if (full == 0 && pf->data_at == (off_t)offset && offset > 0 &&
         (hole = lseek(f->fd, (off_t)offset, SEEK_HOLE)) > (off_t)offset) {
         *ret_extent = (struct lfile_extent){.bytes = (uint64_t)hole - offset, .hole = false};
         return 0;
@@ -439,6 +453,11 @@ static int posix_extent(struct lfile *f, uint64_t offset, struct lfile_extent *r
     if ((uint64_t)data > offset) {
         pf->data_at = data;
         *ret_extent = (struct lfile_extent){.bytes = (uint64_t)data - offset, .hole = true};
+        return 0;
+    }
+    if (full > offset) { /* the kernel would look at every page up to the end */
+        *ret_extent =
+            (struct lfile_extent){.bytes = MIN(full - offset, DATA_STEP_BYTES), .hole = false, .more = true};
         return 0;
     }
     hole = lseek(f->fd, (off_t)offset, SEEK_HOLE);
@@ -518,9 +537,9 @@ int lfile_allocated(struct lfile *f, uint64_t *ret_bytes)
     return f->ops->allocated(f, ret_bytes);
 }
 
-int lfile_extent(struct lfile *f, uint64_t offset, struct lfile_extent *ret_extent)
+int lfile_extent(struct lfile *f, uint64_t offset, unsigned flags, struct lfile_extent *ret_extent)
 {
-    return f->ops->extent(f, offset, ret_extent);
+    return f->ops->extent(f, offset, flags, ret_extent);
 }
 
 unsigned lfile_caps(const struct lfile *f)

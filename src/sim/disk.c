@@ -502,7 +502,8 @@ static co_fn int disk_allocated(struct lfile *lf, uint64_t *ret_bytes)
     return operation_end(&o, ret);
 }
 
-static co_fn int disk_extent(struct lfile *lf, uint64_t offset, struct lfile_extent *ret_extent)
+static co_fn int disk_extent(struct lfile *lf, uint64_t offset, unsigned flags,
+                             struct lfile_extent *ret_extent)
 {
     struct operation o = {.handle = handle_of(lf), .op = SIM_SIZE, .offset = offset};
     int ret = operation_begin(&o);

@@ -276,7 +276,7 @@ static void open_takes_the_flags_of_open(void **state)
 static void check_extent(struct lfile *f, uint64_t offset, uint64_t bytes, bool hole)
 {
     struct lfile_extent e;
-    CHECK_EQ(lfile_extent(f, offset, &e), 0);
+    CHECK_EQ(lfile_extent(f, offset, 0, &e), 0);
     CHECK_EQ(e.bytes, bytes);
     CHECK_EQ(e.hole, hole);
 }

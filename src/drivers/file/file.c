@@ -185,13 +185,19 @@ static co_fn int file_discard(struct file *s, const struct req *r)
                          &s->no_punch);
 }
 
+static unsigned lfile_flags(const struct req *r)
+{
+    return (r->flags & REQ_FUA ? LFILE_SYNC : 0) | (r->flags & REQ_BULK ? LFILE_BULK : 0);
+}
+
 static void forget_data(struct file *s)
 {
     s->data_start = s->data_end = 0;
     s->data_epoch++; /* an answer on its way is out of date, too */
 }
 
-static co_fn int data_or_hole(struct file *s, uint64_t offset, struct lfile_extent *ret_extent)
+static co_fn int data_or_hole(struct file *s, uint64_t offset, unsigned flags,
+                              struct lfile_extent *ret_extent)
 {
     unsigned epoch = s->data_epoch;
 
@@ -199,8 +205,8 @@ static co_fn int data_or_hole(struct file *s, uint64_t offset, struct lfile_exte
         *ret_extent = (struct lfile_extent){.bytes = s->data_end - offset, .hole = false};
         return 0;
     }
-    int ret = lfile_extent(s->f, offset, ret_extent);
-    if (ret == 0 && !ret_extent->hole && epoch == s->data_epoch) {
+    int ret = lfile_extent(s->f, offset, flags, ret_extent);
+    if (ret == 0 && !ret_extent->hole && !ret_extent->more && epoch == s->data_epoch) {
         s->data_start = offset;
         s->data_end = offset + ret_extent->bytes;
     }
@@ -221,7 +227,7 @@ static co_fn int file_status(struct node *n, const struct req *r)
     if (lfile_caps(s->f) & LFILE_BLOCK) {
         return 0;
     }
-    int ret = r->offset < s->real_size ? data_or_hole(s, r->offset, &x) : -ENXIO;
+    int ret = r->offset < s->real_size ? data_or_hole(s, r->offset, lfile_flags(r), &x) : -ENXIO;
     if (ret == 0) {
         r->extent->bytes = MIN(x.bytes, r->bytes);
         r->extent->data = !x.hole;
@@ -280,11 +286,6 @@ static co_fn int file_truncate(struct node *n, const struct req *r)
     }
     int refreshed = refresh_size(n);
     return ret < 0 ? ret : refreshed;
-}
-
-static unsigned lfile_flags(const struct req *r)
-{
-    return (r->flags & REQ_FUA ? LFILE_SYNC : 0) | (r->flags & REQ_BULK ? LFILE_BULK : 0);
 }
 
 static co_fn int file_write(struct file *s, struct req *r)

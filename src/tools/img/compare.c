@@ -7,9 +7,9 @@
  */
 #include "tools/img/img.h"
 
-#define PIECE_BYTES (1 * MiB)
+#define PIECE_BYTES (512 * KiB)
 #define CHECK_BYTES (256 * KiB) /* compared at once: stays in the L2 cache */
-#define WORKERS     4
+#define WORKERS     8
 #define SKIP_BYTES  (1 * GiB) /* a range nobody reads, at once: shows progress */
 
 /* Exit statuses, as qemu-img's. */
@@ -62,14 +62,19 @@ static bool same_status(const struct extent *a, const struct extent *b)
     return a->zero == b->zero && a->data == b->data && a->allocated == b->allocated;
 }
 
+static co_fn int ask(const struct compare *c, const struct side *s, uint64_t offset, struct extent *e)
+{
+    return c->img->a.strict ? node_status(s->node, offset, s->size - offset, e)
+                            : node_status_bulk(s->node, offset, s->size - offset, e);
+}
+
 /* Neighbours of the same kind are one: clusters that lie out of order come one by one, and a request for
  * each costs more than its data. */
-static co_fn void join_neighbours(struct side *s, uint64_t end)
+static co_fn void join_neighbours(const struct compare *c, struct side *s, uint64_t end)
 {
     struct extent next;
 
-    while (s->known_end < end && node_status(s->node, s->known_end, s->size - s->known_end, &next) == 0 &&
-           same_status(&s->extent, &next)) {
+    while (s->known_end < end && ask(c, s, s->known_end, &next) == 0 && same_status(&s->extent, &next)) {
         s->known_end += next.bytes;
     }
 }
@@ -85,14 +90,14 @@ static co_fn int learn(struct compare *c, struct side *s, uint64_t offset)
         s->extent = (struct extent){.bytes = c->end - offset, .zero = true};
         return 0;
     }
-    int r = node_status(s->node, offset, s->size - offset, &s->extent);
+    int r = ask(c, s, offset, &s->extent);
     if (r < 0) {
         found(c, STATUS_ERROR, offset, r, s->name);
         return r;
     }
     assert(s->extent.bytes > 0);
     s->known_end = offset + s->extent.bytes;
-    join_neighbours(s, MIN(round_down(offset, PIECE_BYTES) + PIECE_BYTES, s->size));
+    join_neighbours(c, s, MIN(round_down(offset, PIECE_BYTES) + PIECE_BYTES, s->size));
     return 0;
 }
 
@@ -135,7 +140,10 @@ struct reader {
 static co_fn int read_side(void *arg)
 {
     struct reader *r = arg;
-    return node_read(r->node, r->offset, r->buf, r->bytes);
+    struct iovec iov = {r->buf, r->bytes};
+    struct req read = {
+        .op = REQ_READ, .flags = REQ_BULK, .offset = r->offset, .bytes = r->bytes, .iov = &iov, .niov = 1};
+    return node_io(r->node, &read);
 }
 
 /* Offset of the first sector with a difference, or @bytes. One side alone is compared with zeroes. */

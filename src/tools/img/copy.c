@@ -76,7 +76,7 @@ static co_fn int learn_status(struct copy *c, const struct copy_source *s)
     if (c->sparse_bytes == 0) { /* everything is written: nothing to ask */
         e.bytes = s->bytes - in_source;
     } else {
-        r = node_status(s->node, s->start + in_source, s->bytes - in_source, &e);
+        r = node_status_bulk(s->node, s->start + in_source, s->bytes - in_source, &e);
     }
     if (r < 0 && !c->salvage) {
         return fail(c, r, "reading block status", c->next);
