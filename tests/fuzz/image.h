@@ -178,7 +178,7 @@ static inline co_fn int guest_request(struct node *n, enum guest_op op, struct r
         static const unsigned units[] = {512, 4096, 16384, 65536};
         unsigned unit = units[rng_below(rng, ARRAY_SIZE(units))];
         offset = round_down(offset, unit);
-        bytes = unit * (1 + rng_below(rng, sizeof(buf) / unit));
+        bytes = unit * (1 + rng_below(rng, MIN(sizeof(buf) / unit, 4u)));
     }
     bytes = MIN(bytes, size - offset);
     memset(buf, fill, sizeof(buf));

@@ -203,7 +203,7 @@ static co_fn int amend(struct play *p, unsigned which)
     AUTO_JSON json_t *options = json_loads(amendments[which], 0, NULL);
 
     assert(options);
-    return p->n->drv->amend(p->n, options, NULL, NULL);
+    return p->n->drv->amend(p->n, options, &(struct progress){0}, NULL);
 }
 
 static co_fn int resize(struct play *p, bool grow)
