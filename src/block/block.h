@@ -115,6 +115,7 @@ co_fn int node_truncate(struct node *n, uint64_t size, unsigned flags, struct er
 
 enum notice_kind {
     NOTICE_WARNING,    /* a sentence for the user */
+    NOTICE_ERROR,      /* another: what nobody is left to return an error to */
     NOTICE_MISMATCH,   /* first line of a verification report */
     NOTICE_DETAIL,     /* the lines that follow it */
     NOTICE_CORRUPT,    /* an image was found damaged and is now read-only */

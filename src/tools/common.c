@@ -55,6 +55,8 @@ static void graph_notice(struct graph *g, enum notice_kind kind, const char *tex
     fflush(stdout);
     if (kind == NOTICE_WARNING && strncmp(text, "WARNING: ", 9) != 0) {
         fprintf(stderr, "%s: warning: %s\n", t->prefix, text);
+    } else if (kind == NOTICE_ERROR) {
+        tool_error(t, "%s", text);
     } else {
         fprintf(stderr, "%s\n", text);
     }

@@ -154,11 +154,13 @@ static co_fn int write_new_l1(struct node *n, const uint64_t *table, uint64_t en
     if (r == 0) {
         qcow2_event(n, EVENT_l1_grow_activate_table);
         r = switch_l1(n, host, entries);
-        *ret_host = host;
-        return r; /* if that failed it may be in use: it leaks */
     }
-    qcow2_release(n, host, clusters << q->cluster_bits);
-    return r;
+    if (r < 0) { /* the header says what it said, or nothing is written any more */
+        qcow2_release(n, host, clusters << q->cluster_bits);
+        return r;
+    }
+    *ret_host = host;
+    return 0;
 }
 
 int qcow2_grow_l1(struct node *n, uint64_t entries, bool exact)

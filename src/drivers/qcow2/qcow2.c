@@ -209,6 +209,27 @@ static co_fn int qcow2_open(struct node *n, struct err *err)
 
 /* ---- closing ---- */
 
+static bool something_is_due(const struct node *n)
+{
+    const struct qcow2 *q = n->state;
+    const struct node *file = qcow2_file(n);
+
+    return qcow2_frees_pending(q) || q->changes != q->flushed || file->writes != file->flushed_writes ||
+           qcow2_cache_is_dirty(q->l2_cache) || qcow2_cache_is_dirty(q->ref_cache);
+}
+
+/* In QEMU's words; nobody waits for an error any more. */
+static void tell_unwritten(struct node *n, int error)
+{
+    static const char *const caches[] = {"L2 table", "refcount block"};
+
+    for (size_t i = 0; i < ARRAY_SIZE(caches) && n->graph->notice; i++) {
+        char text[128];
+        snprintf(text, sizeof(text), "Failed to flush the %s cache: %s", caches[i], err_name(error));
+        n->graph->notice(n->graph, NOTICE_ERROR, text);
+    }
+}
+
 static co_fn void write_all(struct node *n)
 {
     struct qcow2 *q = qcow2_of(n);
@@ -218,7 +239,11 @@ static co_fn void write_all(struct node *n)
     }
     co_mutex_lock(&q->lock);
     qcow2_bitmaps_end(n); /* if that fails they stay in use */
+    bool due = something_is_due(n);
     int r = q->written ? qcow2_settle(n) : 0;
+    if (r < 0 && due) {
+        tell_unwritten(n, r);
+    }
     if (r == 0 && qcow2_frees_pending(q)) { /* what became free by the flush */
         qcow2_write_back(n);
     }
