@@ -13,6 +13,7 @@ void graph_init(struct graph *g)
 {
     *g = (struct graph){0};
     list_init(&g->nodes);
+    list_init(&g->own);
     co_queue_init(&g->resumed);
 }
 

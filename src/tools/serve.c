@@ -14,8 +14,9 @@
 #include "base/json.h"
 #include "base/size.h"
 #include "block/driver.h"
+#include "block/own.h"
 #include "drivers/verify/verify.h"
-#include "tools/serve.h"
+#include "tools/serve_fuse.h"
 #include "tools/serve_run.h"
 
 #define VERIFIERS_MAX 256 /* nodes that --report and --scrub act on: far more than one disk has */
@@ -36,6 +37,13 @@ static void on_notice(void *opaque, const char *sentence)
     tool_error(s->tool, "%s", sentence);
 }
 
+void serve_client_left(struct serve *s)
+{
+    if (s->once && (!s->server || nbd_server_clients(s->server) == 0) && serve_fuse_idle(s)) {
+        serve_wind_down(s);
+    }
+}
+
 static void on_client_changed(void *opaque, const struct nbd_client_info *info)
 {
     struct serve *s = opaque;
@@ -43,8 +51,8 @@ static void on_client_changed(void *opaque, const struct nbd_client_info *info)
     if (s->qmp) {
         qmp_server_nbd_client(s->qmp, info);
     }
-    if (s->once && !info->connected && (!s->server || nbd_server_clients(s->server) == 0)) {
-        serve_wind_down(s);
+    if (!info->connected) {
+        serve_client_left(s);
     }
 }
 
@@ -241,10 +249,13 @@ static int listen_all(struct serve *s)
     struct err err = {0};
     int rc = 0;
 
+    if (serve_fuse_begin(s, &err) < 0) {
+        return fail(s, &err);
+    }
     if (s->naddresses == 0 && s->run) {
         rc = make_private_address(s, &err);
         s->addresses[s->naddresses++] = s->private_address;
-    } else if (s->naddresses == 0) {
+    } else if (s->naddresses == 0 && s->nplaces == 0) {
         s->addresses[s->naddresses++] = "tcp:127.0.0.1";
     }
     for (unsigned i = 0; rc == 0 && i < s->naddresses; i++) {
@@ -256,11 +267,14 @@ static int listen_all(struct serve *s)
 static int write_pid_file(struct serve *s)
 {
     struct err err = {0};
-    FILE *f = s->pid_file ? fopen(s->pid_file, "we") : NULL;
 
     if (!s->pid_file) {
         return 0;
     }
+    if (graph_refuse_own(&s->graph, s->pid_file, &err) < 0) {
+        return fail(s, &err);
+    }
+    FILE *f = fopen(s->pid_file, "we");
     bool good = f && fprintf(f, "%ld\n", (long)getpid()) > 0;
     if (f && fclose(f) != 0) {
         good = false;
@@ -285,9 +299,14 @@ static void tell_ready_json(struct serve *s)
             AUTO_FREE char *uri = nbd_server_uri(s->server, l, im->export_name);
             json_array_append_new(uris, json_string(uri ? uri : ""));
         }
+        json_t *places = json_array();
+        const char *place;
+        for (unsigned p = 0; (place = serve_fuse_place(s, im, p)); p++) {
+            json_array_append_new(places, json_string(place));
+        }
         json_array_append_new(json_object_get(ready, "exports"),
-                              json_pack("{s:s, s:I, s:o}", "name", im->export_name, "size",
-                                        (json_int_t)node_size(im->node), "uri", uris));
+                              json_pack("{s:s, s:I, s:o, s:o}", "name", im->export_name, "size",
+                                        (json_int_t)node_size(im->node), "uri", uris, "fuse", places));
     }
     if (s->qmp) {
         json_t *addresses = json_array();
@@ -306,10 +325,15 @@ static void tell_ready(struct serve *s)
         tell_ready_json(s);
     } else if (!s->quiet && !s->run) {
         for (unsigned i = 0; i < s->nimages; i++) {
+            char size[SIZE_TEXT_MAX];
+            const char *place;
+            size_text(node_size(s->images[i].node), size);
             for (unsigned l = 0; nbd_server_address(s->server, l); l++) {
-                char size[SIZE_TEXT_MAX];
                 AUTO_FREE char *uri = nbd_server_uri(s->server, l, s->images[i].export_name);
-                printf("serving %s (%s)\n", uri ? uri : "?", size_text(node_size(s->images[i].node), size));
+                printf("serving %s (%s)\n", uri ? uri : "?", size);
+            }
+            for (unsigned p = 0; (place = serve_fuse_place(s, &s->images[i], p)); p++) {
+                printf("serving %s (%s)\n", place, size);
             }
         }
     }
@@ -324,6 +348,7 @@ static int start_command(struct serve *s)
     const char *address = nbd_server_address(s->server, 0);
     bool unix_socket = strncmp(address, "unix:", 5) == 0;
     AUTO_FREE char *uri = nbd_server_uri(s->server, 0, s->images[0].export_name);
+    const char *place = serve_fuse_place(s, &s->images[0], 0);
 
     if (!unix_socket) {
         snprintf(port, sizeof(port), "%u", nbd_server_port(s->server, 0));
@@ -333,6 +358,7 @@ static int start_command(struct serve *s)
         .unixsocket = unix_socket ? address + 5 : "",
         .port = port,
         .export_name = s->images[0].export_name,
+        .fuse = place ? place : "",
         .tls = tls_words[s->config.tls],
         .tls_certificates = s->config.tls_certificates ? s->config.tls_certificates : "",
         .tls_psk = s->config.tls_psk ? s->config.tls_psk : "",
@@ -383,7 +409,8 @@ static void flush_all(struct serve *s)
 {
     for (unsigned i = 0; i < s->nimages; i++) {
         struct image *im = &s->images[i];
-        int rc = im->node && !node_is_read_only(im->node) ? node_flush(im->node) : 0;
+        bool flush = im->node && !node_is_read_only(im->node) && !(s->hung && node_in_flight(im->node) > 0);
+        int rc = flush ? node_flush(im->node) : 0;
         if (rc < 0) {
             tool_error(s->tool, "flush '%s': %s", im->text, err_name(rc));
             s->failed = true;
@@ -501,6 +528,7 @@ static void wait_for_child(struct serve *s)
 
 static void remove_traces(struct serve *s)
 {
+    serve_fuse_abandon(s);
     if (s->private_dir) {
         rmdir(s->private_dir);
     }
@@ -509,16 +537,33 @@ static void remove_traces(struct serve *s)
     }
 }
 
+/* Nobody waits any more for the requests that hang in a device, and they cannot be taken back. */
+static void leave_hung(struct serve *s)
+{
+    s->hung = true;
+    if (s->child_alive) {
+        kill(s->child, SIGTERM);
+    }
+    flush_all(s);
+    remove_traces(s);
+    _exit(EXIT_FAILURE);
+}
+
 static void finish(struct serve *s)
 {
     graph_unhold(&s->graph);
     s->releasing = co_start_later(release_held, s) == 0;
     s->draining = true;
     serve_qmp_stop(s);
+    serve_fuse_stop(s);
     if (s->server) {
         nbd_server_stop(s->server);
         nbd_server_wait(s->server);
     }
+    if (serve_fuse_wait(s) > 0) {
+        leave_hung(s);
+    }
+    serve_fuse_finish(s);
     wait_for_child(s);
     while (s->scrubbing) {
         co_queue_wait(&s->changed);
@@ -619,7 +664,8 @@ int tool_serve(struct tool *t, int argc, char **argv)
     s.images = calloc((size_t)argc + 1, sizeof(*s.images));
     s.addresses = calloc((size_t)argc + 1, sizeof(*s.addresses));
     s.qmp_addresses = calloc((size_t)argc + 1, sizeof(*s.qmp_addresses));
-    if (!s.images || !s.addresses || !s.qmp_addresses) {
+    s.places = calloc((size_t)argc + 1, sizeof(*s.places));
+    if (!s.images || !s.addresses || !s.qmp_addresses || !s.places) {
         tool_error(t, "no memory for the command line");
         status = EXIT_FAILURE;
     } else if (serve_parse(&s, argc, argv, &status) == 0) {
@@ -631,6 +677,7 @@ int tool_serve(struct tool *t, int argc, char **argv)
     free(s.images);
     free(s.addresses);
     free(s.qmp_addresses);
+    free(s.places);
     free(s.private_dir);
     free(s.private_address);
     return status;

@@ -19,6 +19,16 @@ struct image {
     struct node *node;
 };
 
+struct fuse_place { /* one --fuse */
+    struct serve *serve;
+    const char *name; /* the image's export name, in the argument */
+    size_t name_len;
+    const char *file;
+    const struct image *image;
+    struct fuse_export *export;
+    bool gone; /* unmounted by somebody */
+};
+
 struct serve {
     struct tool *tool;
     struct graph graph;
@@ -32,6 +42,9 @@ struct serve {
     unsigned naddresses;
     const char **qmp_addresses;
     unsigned nqmp;
+    struct fuse_place *places;
+    unsigned nplaces;
+    bool fuse_growable, fuse_allow_other;
     const char *description, *report, *pid_file, *run;
     unsigned open_flags;
     bool read_only, once, scrub, progress, json, quiet;
@@ -44,6 +57,7 @@ struct serve {
     bool releasing; /* so is release_held */
     bool scrubbing; /* so is scrub_now */
     bool finished;  /* both shall end */
+    bool hung;      /* some requests will never end */
     bool draining;  /* what is in flight is being finished */
     char *private_dir;
     char *private_address;
@@ -62,9 +76,13 @@ struct serve {
 
 /* Fill in the command line. 0; or -1 with *@ret_status set: all is said, exit with it. */
 int serve_parse(struct serve *s, int argc, char **argv, int *ret_status);
+/* NAME=REST: how long NAME is; 0 if @text does not look like that. */
+size_t serve_name_len(const char *text);
 
 /* End, as on a signal. */
 void serve_wind_down(struct serve *s);
+/* With --once: was it the last? */
+void serve_client_left(struct serve *s);
 
 /* ---- serve_qmp.c: the monitor ---- */
 

@@ -7,7 +7,7 @@
 #include <stdio.h>
 
 #include "base/size.h"
-#include "tools/serve.h"
+#include "tools/serve_fuse.h"
 
 #define EXIT_USAGE  2
 #define SPIN_MAX_NS NS_PER_MS /* longer, and nothing else on the loop would be noticed in time */
@@ -33,11 +33,17 @@ enum {
     OPT_DESCRIPTION,
     OPT_QMP,
     OPT_ID,
+    OPT_FUSE,
+    OPT_FUSE_GROWABLE,
+    OPT_FUSE_ALLOW_OTHER,
 };
 
 static const struct option long_options[] = {
     TOOL_COMMON_LONG_OPTIONS,
     {"nbd", required_argument, NULL, OPT_NBD},
+    {"fuse", required_argument, NULL, OPT_FUSE},
+    {"fuse-growable", no_argument, NULL, OPT_FUSE_GROWABLE},
+    {"fuse-allow-other", no_argument, NULL, OPT_FUSE_ALLOW_OTHER},
     {"export", required_argument, NULL, OPT_EXPORT},
     {"id", required_argument, NULL, OPT_ID},
     {"qmp", required_argument, NULL, OPT_QMP},
@@ -70,7 +76,8 @@ static const struct option long_options[] = {
 static void print_help(void)
 {
     printf("Usage: blkproof serve [OPTIONS] [NAME=]IMAGE...\n"
-           "Export images over NBD until a signal (SIGTERM, SIGINT), the end of the command given\n"
+           "Export images over NBD, or as files, until a signal (SIGTERM, SIGINT), the end of the command "
+           "given\n"
            "with --run, or the first mismatch of a blkverify device with on-mismatch=stop.\n"
            "\n"
            "IMAGE is a file name, nbd://..., blkverify:RAW:TEST, json:{...} or, with --image-opts,\n"
@@ -88,7 +95,12 @@ static void print_help(void)
            "\n"
            "Clients:\n"
            "      --nbd=ADDRESS    unix:PATH or tcp:[HOST][:PORT], any number of times (default:\n"
-           "                       tcp:127.0.0.1:10809; with --run a private unix socket)\n"
+           "                       tcp:127.0.0.1:10809; with --run a private unix socket; none\n"
+           "                       beside --fuse)\n"
+           "      --fuse=[NAME=]FILE        mount the disk on FILE, as a file (see\n"
+           "                       blkproof-fuse(7)), any number of times\n"
+           "      --fuse-growable  that file may change its size\n"
+           "      --fuse-allow-other        and be used by more than this user\n"
            "      --max-clients=N  clients at once; more have to wait (default 100)\n"
            "      --handshake-timeout=TIME  until a client must have chosen an export (default\n"
            "                       10s; 0: no limit)\n"
@@ -130,12 +142,20 @@ static int usage(const struct serve *s, const char *fmt, const char *what)
     return EXIT_USAGE;
 }
 
-/* NAME=IMAGE: the name is a plain word, so that neither ./a=b nor json:{"a=b"...} has one. */
+/* The name is a plain word, so that neither ./a=b nor json:{"a=b"...} has one. */
+size_t serve_name_len(const char *text)
+{
+    size_t len = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-");
+
+    return text[len] == '=' ? len : 0;
+}
+
+/* NAME=IMAGE */
 static void split_name(struct image *im)
 {
-    size_t len = strspn(im->text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-");
+    size_t len = serve_name_len(im->text);
 
-    if (!im->name && len > 0 && im->text[len] == '=') {
+    if (!im->name && len > 0) {
         im->name = im->text;
         im->name_len = len;
         im->text += len + 1;
@@ -247,6 +267,12 @@ static int parse_flag(struct serve *s, int opt)
     case OPT_JSON:
         s->json = true;
         break;
+    case OPT_FUSE_GROWABLE:
+        s->fuse_growable = true;
+        break;
+    case OPT_FUSE_ALLOW_OTHER:
+        s->fuse_allow_other = true;
+        break;
     case OPT_TLS_VERIFY_PEER:
         s->config.tls_verify_peer = true;
         break;
@@ -282,6 +308,9 @@ static int parse_option(struct serve *s, struct context *ctx, int opt, const cha
         return parse_modes(s, opt, arg);
     case OPT_NBD:
         s->addresses[s->naddresses++] = arg;
+        return 0;
+    case OPT_FUSE:
+        serve_fuse_add(s, arg);
         return 0;
     case OPT_MAX_CLIENTS:
         return parse_clients(s, arg);
@@ -343,6 +372,10 @@ static int check_usage(struct serve *s, const struct context *ctx)
         if (!s->images[i].name) {
             return usage(s, "several images need export names: NAME=%s", s->images[i].text);
         }
+    }
+    struct err err = {0};
+    if (serve_fuse_resolve(s, &err) < 0) {
+        return usage(s, "%s", err.text);
     }
     if (s->once && s->run) {
         return usage(s, "%s", "--once and --run: one of them says when the server ends");

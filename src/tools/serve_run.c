@@ -50,6 +50,7 @@ static char **own_variables(const struct run_variables *v)
         {"port", v->port},
         {"export", v->export_name},
         {"exportname", v->export_name},
+        {"fuse", v->fuse},
         {"tls", v->tls},
         {"tls_certificates", v->tls_certificates},
         {"tls_psk", v->tls_psk},

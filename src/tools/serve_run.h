@@ -14,6 +14,7 @@ struct run_variables {
     const char *unixsocket; /* path, or "" */
     const char *port;       /* decimal, or "" */
     const char *export_name;
+    const char *fuse;                       /* where the first export is mounted, or "" */
     const char *tls;                        /* "", "on", "require" */
     const char *tls_certificates, *tls_psk; /* or "" */
 };

@@ -12,6 +12,7 @@
 
 #include "base/iov.h"
 #include "base/json.h"
+#include "block/own.h"
 
 enum { LOCKING_AUTO, LOCKING_ON, LOCKING_OFF };
 
@@ -63,8 +64,12 @@ static co_fn int open_file(struct node *n, struct err *err)
     struct file *s = n->state;
     int flags = (n->read_only ? O_RDONLY : O_RDWR) | (n->flags & OPEN_DIRECT ? O_DIRECT : 0);
     const char *path = strncmp(s->filename, "file:", 5) == 0 ? s->filename + 5 : s->filename;
-    int r = lfile_open(path, flags, 0, &s->f);
+    int r = graph_refuse_own(n->graph, path, err);
 
+    if (r < 0) {
+        return r;
+    }
+    r = lfile_open(path, flags, 0, &s->f);
     return r < 0 ? open_error(n, s, r, err) : 0;
 }
 
@@ -371,7 +376,11 @@ static int file_make(struct graph *g, const char *filename, void *create_state, 
     if (size > BLOCK_SIZE_MAX) {
         return err_set(err, -EFBIG, "'%s': the size is too large", filename);
     }
-    int r = lfile_open(filename, O_RDWR | O_CREAT, 0644, &f);
+    int r = graph_refuse_own(g, filename, err);
+    if (r < 0) {
+        return r;
+    }
+    r = lfile_open(filename, O_RDWR | O_CREAT, 0644, &f);
     if (r < 0) {
         return err_set_errno(err, r, "Could not create '%s'", filename);
     }

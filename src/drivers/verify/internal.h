@@ -240,7 +240,7 @@ co_fn void verify_diagnose(struct node *n, const struct wrong_read *w, struct di
 
 /* ---- report.c ---- */
 
-int verify_report_open(struct verify *v, const char *path, struct err *err);
+co_fn int verify_report_open(struct node *n, const char *path, struct err *err);
 void verify_report_close(struct verify *v);
 co_fn void verify_report_contents(struct node *n, const struct req *r, const uint8_t *test,
                                   const uint8_t *raw);

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "base/json.h"
+#include "block/own.h"
 #include "drivers/verify/internal.h"
 
 #define RUNS_TOLD  16u /* in lines; */
@@ -73,13 +74,18 @@ static bool holds_reports(const char *path, const struct stat *st)
     return first == '{';
 }
 
-int verify_report_open(struct verify *v, const char *path, struct err *err)
+int verify_report_open(struct node *n, const char *path, struct err *err)
 {
+    struct verify *v = n->state;
+    struct stat st;
+    int r = graph_refuse_own(n->graph, path, err);
+
+    if (r < 0) {
+        return r;
+    }
     /* Not blocking: the open of a pipe that nobody reads would wait. Its writes may. */
     int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666);
-    struct stat st;
-    int r = fd < 0 ? -errno : 0;
-
+    r = fd < 0 ? -errno : 0;
     if (r == -ENXIO) {
         return err_set(err, r, "cannot open the report file '%s': it is a pipe that nobody reads", path);
     }

@@ -258,7 +258,7 @@ int verify_report_to(struct node *n, const char *path, struct err *err)
         return err_set(err, -EINVAL, "'%s' is not a blkverify node", node_name(n));
     }
     verify_report_close(n->state);
-    return path ? verify_report_open(n->state, path, err) : 0;
+    return path ? verify_report_open(n, path, err) : 0;
 }
 
 int verify_counts(const struct node *n, struct verify_counts *ret_counts)
@@ -349,7 +349,7 @@ static co_fn int verify_open(struct node *n, struct err *err)
         return err_set(err, -ENOMEM, "blkverify: no memory for the history");
     }
     if (v->report) {
-        rc = verify_report_open(v, v->report, err);
+        rc = verify_report_open(n, v->report, err);
     }
     v->opened = rc == 0;
     return rc;

@@ -17,8 +17,8 @@ bool verify_is_paused(const struct node *n, uint64_t *ret_opno);
 void verify_release(struct node *n);
 
 /* Write one JSON object per mismatch to @path from now on, as the option report does; NULL: stop.
- * -EINVAL, or the errno of open(2). */
-int verify_report_to(struct node *n, const char *path, struct err *err);
+ * -EINVAL, -EDEADLK (a disk of ours holds the file), or the errno of open(2). */
+co_fn int verify_report_to(struct node *n, const char *path, struct err *err);
 
 struct verify_counts {
     uint64_t mismatches;           /* reported by this node */
