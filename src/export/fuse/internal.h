@@ -16,14 +16,13 @@
 #include "block/own.h"
 #include "export/fuse/fuse.h"
 
-#define FUSE_TYPE       "blkproof" /* the type of file system is then fuse.blkproof */
-#define FUSE_WRITE_MAX  (1 * MiB)  /* the kernel's own limit: 256 pages */
-#define FUSE_HEAD_BYTES 80u        /* struct fuse_in_header and fuse_write_in: what precedes written data */
-#define FUSE_RX_BYTES   (4 * KiB + FUSE_WRITE_MAX)
-#define FUSE_SPARES_MAX 32u  /* receive buffers kept: more writes in flight allocate */
-#define FUSE_BACKGROUND 128u /* asynchronous requests that the kernel may have in flight; its default is 12  \
-                              */
-#define FUSE_TURNS_MAX   32u /* requests in a row after which others have a turn */
+#define FUSE_TYPE        "blkproof" /* the type of file system is then fuse.blkproof */
+#define FUSE_WRITE_MAX   (1 * MiB)  /* the kernel's own limit: 256 pages */
+#define FUSE_HEAD_BYTES  80u        /* struct fuse_in_header and fuse_write_in: what precedes written data */
+#define FUSE_RX_BYTES    (4 * KiB + FUSE_WRITE_MAX)
+#define FUSE_SPARES_MAX  32u  /* receive buffers kept: more writes in flight allocate */
+#define FUSE_BACKGROUND  128u /* asynchronous requests at the kernel; its default is 12 */
+#define FUSE_TURNS_MAX   32u  /* requests in a row after which others have a turn */
 #define FUSE_BLOCK_BYTES 4096u
 
 struct fuse_op {
