@@ -56,11 +56,57 @@ static co_fn int read_all(struct lfile *f, char **ret_text, struct err *err)
     return 0;
 }
 
+/* What is no file: /dev/null, or a pipe. Its read may block, so it runs on a worker thread. */
+struct stream {
+    const char *path;
+    char *text;
+    struct err *err;
+};
+
+static int read_stream(void *arg)
+{
+    struct stream *s = arg;
+    size_t len = 0, max = 64 * KiB;
+    AUTO_CLOSE int fd = open(s->path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    AUTO_FREE char *text = malloc(max);
+    ssize_t n = fd < 0 ? -1 : 1;
+
+    while (n > 0 && text && len < RULE_FILE_MAX) {
+        if (max - len < 2) {
+            char *grown = realloc(text, max *= 2);
+            if (!grown) {
+                break;
+            }
+            text = grown;
+        }
+        n = read(fd, text + len, max - len - 1);
+        len += n > 0 ? (size_t)n : 0;
+    }
+    if (n < 0) {
+        return err_set_errno(s->err, -errno, "Could not open '%s'", s->path);
+    }
+    if (n > 0 || !text || memchr(text, '\0', len)) {
+        return err_set(s->err, -EINVAL, "'%s': not a text, or more than %llu bytes of it", s->path,
+                       (unsigned long long)RULE_FILE_MAX);
+    }
+    text[len] = '\0';
+    s->text = TAKE_PTR(text);
+    return 0;
+}
+
 int fault_read_text(const char *path, char **ret_text, struct err *err)
 {
     struct lfile *f;
     int r = lfile_open(path, O_RDONLY, 0, &f);
 
+    if (r == -ENOTBLK) {
+        struct stream s = {.path = path, .err = err};
+        r = loop_work(read_stream, &s);
+        if (r == 0) {
+            *ret_text = s.text;
+        }
+        return r;
+    }
     if (r < 0) {
         return err_set_errno(err, r, "Could not open '%s'", path);
     }
