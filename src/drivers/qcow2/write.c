@@ -130,15 +130,19 @@ static uint64_t count_new(const struct qcow2 *q, const struct qcow2_entry *slice
 
 /* ---- overwriting ---- */
 
-static co_fn int overwrite(struct node *n, const struct qcow2_entry *slice, uint64_t guest, uint64_t bytes,
-                           struct placement *p)
+/* p->bytes is 0 where a mapping has to change, be it only behind a run that holds data: places of ours that
+ * lie in a row are one write. */
+static void overwrite(struct node *n, const struct qcow2_entry *slice, uint64_t guest, uint64_t bytes,
+                      struct placement *p)
 {
     struct qcow2 *q = qcow2_of(n);
     uint64_t host = 0;
     uint64_t part = count_ours(q, slice, guest, bytes, true, &host);
 
+    if (part < bytes && count_ours(q, slice, guest, bytes, false, &host) > part) {
+        part = 0;
+    }
     *p = (struct placement){.guest_offset = guest, .bytes = part, .node = q->data, .offset = host};
-    return 0;
 }
 
 /* Without the lock, if all is at hand; p->bytes is 0 if not. */
@@ -261,8 +265,12 @@ static co_fn int choose(struct node *n, const struct qcow2_entry *slice, uint64_
     uint64_t host = 0, part;
     int r = check_first(n, guest, slice);
 
-    if (r < 0 || (r = overwrite(n, slice, guest, bytes, p)) < 0 || p->bytes) {
+    if (r < 0) {
         return r;
+    }
+    overwrite(n, slice, guest, bytes, p);
+    if (p->bytes) {
+        return 0;
     }
     part = count_ours(q, slice, guest, bytes, false, &host);
     if (part) {

@@ -10,16 +10,29 @@
 
 /* ---- what to open, as options ---- */
 
+/* The child that a filter is about: what a file name beside the filter's options names. */
+static const char *filtered_child(const json_t *options)
+{
+    const char *name = json_string_value(json_object_get(options, "driver"));
+    const struct driver *d = name ? driver_find(name) : NULL;
+    const struct child_def *def = d && d->kind == DRIVER_FILTER ? d->children : NULL;
+
+    while (def && def->name && def->role != CHILD_FILTERED) {
+        def++;
+    }
+    return def ? def->name : NULL;
+}
+
 /* A file name beside options: it belongs to the file child if that one is described there. */
 static int add_name(json_t *options, const char *name, struct err *err)
 {
     json_t *file = json_object_get(options, "file");
     json_t *owner = json_is_object(file) && json_object_get(file, "filename") == NULL ? file : options;
+    const char *child = filtered_child(owner);
 
-    if (strcmp(json_string_value(json_object_get(owner, "driver")) ?: "", "blkverify") == 0 &&
-        json_object_get(owner, "test") == NULL) {
-        json_object_set_new(owner, "test", json_object()); /* the name is the device's under test */
-        owner = json_object_get(owner, "test");
+    if (child && json_object_get(owner, child) == NULL) {
+        json_object_set_new(owner, child, json_object());
+        owner = json_object_get(owner, child);
     }
     return json_object_set_new(owner, "filename", json_string(name)) < 0
                ? err_set(err, -EINVAL, "the file name is not UTF-8")
