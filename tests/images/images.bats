@@ -47,8 +47,11 @@ mended() {
 # The first 1 MiB as QEMU reads it, 16 bytes a line.
 guest_reads() {
     local reads=() i
-    for ((i = 0; i < 256; i++)); do
+    for ((i = 0; i < 32; i++)); do
         reads+=(-c "read -v $((i * 4))k 4k")
+    done
+    for ((i = 2; i < 16; i++)); do
+        reads+=(-c "read -v $((i * 64))k 64k")
     done
     # each line says where it is from; what could not be read is missing
     qemu-io -r -f qcow2 "${reads[@]}" "$IMAGE" 2>/dev/null | sed -n 's/^\(0[0-9a-f]*:  .*\)  .\{16\}$/\1/p' | sort -u
