@@ -9,108 +9,13 @@
  */
 #include <dirent.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <signal.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
 #include "export/nbd/server.h"
+#include "nth_heap.h"
 #include "world.h"
-
-/* ---- the allocator ---- */
-
-static struct {
-    pthread_t thread;
-    bool armed, sticky;
-    unsigned count, fail_at;
-    int live; /* allocations that are not freed yet */
-} heap;
-
-/* Only the loop's thread is failed: a worker that cannot report would have to wait for memory. */
-static bool must_fail(void)
-{
-    if (!heap.armed || !pthread_equal(heap.thread, pthread_self())) {
-        return false;
-    }
-    heap.count++;
-    return heap.sticky ? heap.count >= heap.fail_at : heap.count == heap.fail_at;
-}
-
-static void *counted(void *p)
-{
-    if (p) {
-        __atomic_add_fetch(&heap.live, 1, __ATOMIC_RELAXED);
-    }
-    return p;
-}
-
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *p, size_t size);
-char *__real_strdup(const char *s);
-int __real_posix_memalign(void **ret, size_t align, size_t size);
-void *__real_mmap(void *at, size_t len, int prot, int flags, int fd, off_t offset);
-void __real_free(void *p);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_realloc(void *p, size_t size);
-char *__wrap_strdup(const char *s);
-int __wrap_posix_memalign(void **ret, size_t align, size_t size);
-void *__wrap_mmap(void *at, size_t len, int prot, int flags, int fd, off_t offset);
-void __wrap_free(void *p);
-
-void *__wrap_malloc(size_t size)
-{
-    return must_fail() ? NULL : counted(__real_malloc(size));
-}
-
-void *__wrap_calloc(size_t n, size_t size)
-{
-    return must_fail() ? NULL : counted(__real_calloc(n, size));
-}
-
-void *__wrap_realloc(void *p, size_t size)
-{
-    if (must_fail()) {
-        return NULL;
-    }
-    return p ? __real_realloc(p, size) : counted(__real_realloc(p, size));
-}
-
-char *__wrap_strdup(const char *s)
-{
-    return must_fail() ? NULL : counted(__real_strdup(s));
-}
-
-int __wrap_posix_memalign(void **ret, size_t align, size_t size)
-{
-    if (must_fail()) {
-        return ENOMEM;
-    }
-    int r = __real_posix_memalign(ret, align, size);
-    if (r == 0) {
-        counted(*ret);
-    }
-    return r;
-}
-
-void *__wrap_mmap(void *at, size_t len, int prot, int flags, int fd, off_t offset)
-{
-    if (must_fail()) {
-        errno = ENOMEM;
-        return MAP_FAILED;
-    }
-    return __real_mmap(at, len, prot, flags, fd, offset);
-}
-
-void __wrap_free(void *p)
-{
-    if (p) {
-        __atomic_sub_fetch(&heap.live, 1, __ATOMIC_RELAXED);
-    }
-    __real_free(p);
-}
 
 /* ---- one open ---- */
 
@@ -134,11 +39,7 @@ static void arm(const struct attempt *a)
         sim_set_faults(NULL, &f, 1);
         return;
     }
-    heap.thread = pthread_self();
-    heap.count = 0;
-    heap.fail_at = a->nth;
-    heap.sticky = a->sticky;
-    heap.armed = true;
+    heap_arm(a->nth, a->sticky);
 }
 
 /* Back to a world without failures; returns whether there was one. */
@@ -161,6 +62,17 @@ static void check_node_works(struct node *n)
     CHECK(memcmp(data, back, sizeof(data)) == 0);
 }
 
+static const char rules_json[] = "{\"rules\": [{\"op\": \"flush\", \"action\": \"error\"}]}";
+static const char rules_conf[] =
+    "[inject-error \"id\"]\nevent = \"l2_load\"\nstate = \"2\"\nerrno = \"28\"\n";
+
+static void put_text(const char *name, const char *text)
+{
+    struct sim_file *f = sim_file_create(name, &(struct sim_disk){.size = strlen(text)});
+    CHECK(f != NULL);
+    CHECK_EQ(sim_file_poke(f, 0, text, strlen(text)), 0);
+}
+
 static int attempt(void *arg)
 {
     struct attempt *a = arg;
@@ -172,6 +84,8 @@ static int attempt(void *arg)
     if (a->sim) {
         CHECK(sim_file_create("disk", &(struct sim_disk){.size = 64 * KiB}) != NULL);
         CHECK(sim_file_create("reference", &(struct sim_disk){.size = 64 * KiB}) != NULL);
+        put_text("rules.json", rules_json);
+        put_text("rules.conf", rules_conf);
     }
     world_init(w);
     uint64_t ops = a->sim ? sim_op_count() : 0;
@@ -320,6 +234,15 @@ static pid_t start_nbd_server(const char *address)
 #define VERIFY(raw, test) "{\"driver\":\"blkverify\",\"raw\":" raw ",\"test\":" test "}"
 #define RAW(file)         "{\"driver\":\"raw\",\"file\":" file "}"
 #define DELAY(file)       "{\"driver\":\"delay\",\"file\":" file "}"
+/* The rules concern nothing that the test does. */
+#define FAULT(file)                                                                                          \
+    "{\"driver\":\"fault\",\"rules\":[{\"op\":\"flush\",\"action\":\"error\"},"                              \
+    "{\"op\":\"read\",\"ranges\":[\"60k+1k\",\"62k+1k\"],\"action\":\"error\"}],\"file\":" file "}"
+#define BLKDEBUG(file)                                                                                       \
+    "{\"driver\":\"blkdebug\",\"config\":\"rules.conf\",\"inject-error\":[{\"event\":\"l2_load\","           \
+    "\"sector\":3,\"iotype\":\"read\",\"once\":true}],\"set-state\":{\"event\":\"l2_load\",\"new_state\":2}" \
+    ","                                                                                                      \
+    "\"image\":" file "}"
 
 static void file(void **state)
 {
@@ -352,6 +275,17 @@ static void nested(void **state)
         RAW(DELAY(VERIFY(FILE_REF, RAW(VERIFY("{\"driver\":\"mem\",\"size\":65536}", RAW(FILE_DISK)))))));
 }
 
+static void fault_rules(void **state)
+{
+    every_step_everywhere(FAULT(FILE_DISK));
+    every_step_everywhere("{\"driver\":\"fault\",\"rules\":\"rules.json\",\"file\":" FILE_DISK "}");
+}
+
+static void blkdebug(void **state)
+{
+    every_step_everywhere(BLKDEBUG(FILE_DISK));
+}
+
 static void simulated_device(void **state)
 {
     const char *json = "{\"driver\":\"sim-device\",\"discard-reads\":\"fickle\",\"file\":" FILE_DISK "}";
@@ -375,11 +309,14 @@ static void nbd_client(void **state)
 
 /* ---- where it happens ---- */
 
-static void make_file(const char *name)
+static void make_file(const char *name, const char *text)
 {
     int fd = open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     assert_true(fd >= 0);
-    assert_int_equal(ftruncate(fd, 64 * KiB), 0);
+    assert_int_equal(ftruncate(fd, text ? 0 : 64 * KiB), 0);
+    if (text) {
+        assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+    }
     close(fd);
 }
 
@@ -391,8 +328,10 @@ static int set_up(void **state)
     if (!mkdtemp(directory) || chdir(directory) < 0) {
         return -1;
     }
-    make_file("disk");
-    make_file("reference");
+    make_file("disk", NULL);
+    make_file("reference", NULL);
+    make_file("rules.json", rules_json);
+    make_file("rules.conf", rules_conf);
     return 0;
 }
 
@@ -400,6 +339,8 @@ static int tear_down(void **state)
 {
     unlink("disk");
     unlink("reference");
+    unlink("rules.json");
+    unlink("rules.conf");
     return chdir("/") < 0 ? -1 : rmdir(directory);
 }
 
@@ -413,6 +354,8 @@ int main(void)
         cmocka_unit_test(verify_over_two_files),
         cmocka_unit_test(verify_by_name),
         cmocka_unit_test(nested),
+        cmocka_unit_test(fault_rules),
+        cmocka_unit_test(blkdebug),
         cmocka_unit_test(nbd_client),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
