@@ -244,7 +244,9 @@ int fault_remove_break(struct node *n, const char *tag)
     struct fault_engine *e = fault_engine_of(n);
     unsigned removed = remove_tagged(e, &e->breaks, tag, UINT_MAX);
 
-    return removed + remove_tagged(e, &e->stopped, tag, UINT_MAX) > 0 ? 0 : -ENOENT;
+    for (; fault_resume(n, tag) == 0; removed++) {
+    }
+    return removed > 0 ? 0 : -ENOENT;
 }
 
 int fault_resume(struct node *n, const char *tag)
