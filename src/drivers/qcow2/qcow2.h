@@ -16,8 +16,9 @@
  *   compress.c    compressed clusters
  *   flush.c       the order in which metadata goes down
  *   overlap.c     no write may hit metadata of another kind; damage
- *   snapshot.c    internal snapshots
- *   bitmap.c      persistent bitmaps
+ *   change.c      changes that tolerate nobody else
+ *   snapshot*.c   internal snapshots (snapshot.h)
+ *   bitmap*.c     persistent bitmaps (bitmap.h)
  *   amend.c       changes of what an image was created with
  *   measure.c     how large a new image would be
  *   resize.c      size changes and preallocation
@@ -525,24 +526,27 @@ void qcow2_meta_add(struct qcow2 *q, uint64_t host, enum qcow2_part part);
 void qcow2_meta_remove(struct qcow2 *q, uint64_t host);
 void qcow2_meta_reset(struct qcow2 *q); /* rebuilt when next needed */
 
-/* ---- snapshot.c ---- */
+/* ---- change.c ---- */
+
+/* For changes of what others rely on without the lock: takes it when nothing is in flight, everything
+ * settled, and lets nothing through to the data until the end. end_change is called in any case; it
+ * settles if @r is 0, and returns @r or what went wrong with that. */
+co_fn int qcow2_begin_change(struct node *n);
+co_fn int qcow2_end_change(struct node *n, int r);
+
+/* ---- snapshot*.c ---- */
 
 extern const struct snapshot_ops qcow2_snapshot_ops;
 co_fn int qcow2_load_snapshots(struct node *n, struct err *err);
 void qcow2_free_snapshots(struct qcow2 *q);
 /* Put the list in memory in force, with everything that it needs. Lock held. */
 co_fn int qcow2_write_snapshots(struct node *n);
-/* For changes of what others rely on without the lock: takes it when nothing is in flight, everything
- * settled, and lets nothing through to the data until the end. end_change is called in any case; it
- * settles if @r is 0, and returns @r or what went wrong with that. */
-co_fn int qcow2_begin_change(struct node *n);
-co_fn int qcow2_end_change(struct node *n, int r);
 /* The option "snapshot": the node shows what that one holds. */
 co_fn int qcow2_open_snapshot(struct node *n, struct err *err);
 /* By its place in the list; negative: there is none. */
 co_fn int qcow2_show_snapshot(struct node *n, int index, struct err *err);
 
-/* ---- bitmap.c ---- */
+/* ---- bitmap*.c ---- */
 
 extern const struct bitmap_ops qcow2_bitmap_ops;
 co_fn int qcow2_load_bitmaps(struct node *n, struct err *err);
