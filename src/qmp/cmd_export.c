@@ -116,6 +116,10 @@ QMP_RUN(qmp_nbd_start)
     json_int_t clients = qmp_arg_int(call, "max-connections", 0);
     struct nbd_server *nbd = NULL;
 
+    AUTO_FREE char *address = address_text(call);
+    if (!address) {
+        return NULL;
+    }
     if (*s->config.nbd) {
         return qmp_fail(call, -EBUSY, "NBD server already running");
     }
@@ -123,9 +127,8 @@ QMP_RUN(qmp_nbd_start)
         return qmp_fail(call, -EINVAL, "Parameter 'max-connections' expects a number from 0 to %u",
                         NBD_CLIENTS_MAX);
     }
-    AUTO_FREE char *address = address_text(call);
     config.max_clients = clients > 0 ? (unsigned)clients : config.max_clients;
-    if (!address || nbd_server_create(&config, &nbd, &call->err) < 0) {
+    if (nbd_server_create(&config, &nbd, &call->err) < 0) {
         return NULL;
     }
     *s->config.nbd = nbd; /* before anything waits: there is only one */

@@ -162,11 +162,26 @@ static int cannot_change(const char *key, struct err *err)
     return err_set(err, -EINVAL, "Cannot change the option '%s'", key);
 }
 
+/* On the command line everything is a string. */
+static const char *as_text(const json_t *v, char buf[32])
+{
+    if (json_is_boolean(v)) {
+        return json_is_true(v) ? "on" : "off";
+    }
+    snprintf(buf, 32, "%lld", (long long)json_integer_value(v));
+    return json_is_string(v) ? json_string_value(v) : json_is_integer(v) ? buf : NULL;
+}
+
 static bool as_before(const struct node *n, const char *key, json_t *value)
 {
     json_t *before = json_object_get(n->options, key);
+    char buf[2][32];
 
-    return before && value && json_equal(before, value);
+    if (!before || !value || json_equal(before, value)) {
+        return before && value;
+    }
+    const char *one = as_text(before, buf[0]), *other = as_text(value, buf[1]);
+    return one && other && strcmp(one, other) == 0;
 }
 
 /* Is it one of the options every node has? */
