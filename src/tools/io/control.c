@@ -45,8 +45,8 @@ IO_COMMAND(io_cmd_sleep)
         printf("%s is not a valid number\n", argv[1]);
         return -EINVAL;
     }
+    fflush(stdout);
     if (ms > 0) {
-        fflush(stdout);
         co_sleep_ns(MIN((uint64_t)ms, UINT64_MAX / 4 / NS_PER_MS) * NS_PER_MS);
     }
     return 0;
