@@ -364,7 +364,7 @@ static co_fn int access_unmap(struct node *n, struct req *r)
 
 /* ---- status ---- */
 
-static co_fn int status_below(const struct req *r, const struct mapping *m, uint64_t offset, struct extent *e)
+static co_fn int status_below(unsigned flags, const struct mapping *m, uint64_t offset, struct extent *e)
 {
     uint64_t size = node_size(m->node);
 
@@ -373,7 +373,7 @@ static co_fn int status_below(const struct req *r, const struct mapping *m, uint
         return 0;
     }
     struct req status = {.op = REQ_STATUS,
-                         .flags = r->flags & REQ_BULK,
+                         .flags = flags & REQ_BULK,
                          .offset = offset,
                          .bytes = MIN(m->bytes, size - offset),
                          .extent = e};
@@ -392,7 +392,8 @@ static co_fn int access_status(struct node *n, struct req *r)
     }
     switch (m.kind) {
     case MAP_DATA:
-        ret = status_below(r, &m, m.offset, &below);
+        /* where a format keeps data there are holes only if it was preallocated: then there are many */
+        ret = status_below(f->transparent ? r->flags : REQ_BULK, &m, m.offset, &below);
         if (ret < 0) {
             return ret;
         }
@@ -421,7 +422,7 @@ static co_fn int access_status(struct node *n, struct req *r)
             *e = (struct extent){.bytes = m.bytes, .zero = true};
             return 0;
         }
-        ret = status_below(r, &m, r->offset, e);
+        ret = status_below(r->flags, &m, r->offset, e);
         e->allocated = false;
         e->depth++;
         return ret;

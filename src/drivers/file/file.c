@@ -253,13 +253,18 @@ static co_fn int preallocate(struct node *n, uint64_t from, uint64_t to, unsigne
         return r == -EOPNOTSUPP ? -ENOTSUP : r;
     }
     static const char zeroes[64 * KiB] __attribute__((aligned(4096)));
+    struct iovec iov[16]; /* the same zeroes, over and over */
     for (uint64_t at = from; at < to;) {
-        struct iovec iov = {(void *)zeroes, MIN(to - at, sizeof(zeroes))};
-        int r = lfile_write(s->f, &iov, 1, at, 0);
+        uint64_t end = at;
+        int niov = 0;
+        for (; niov < (int)ARRAY_SIZE(iov) && end < to; end += iov[niov++].iov_len) {
+            iov[niov] = (struct iovec){(void *)zeroes, MIN(to - end, sizeof(zeroes))};
+        }
+        int r = lfile_write(s->f, iov, niov, at, 0);
         if (r < 0) {
             return r;
         }
-        at += iov.iov_len;
+        at = end;
     }
     return lfile_sync(s->f);
 }

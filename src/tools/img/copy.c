@@ -224,12 +224,24 @@ static uint64_t run_length(const struct copy *c, const char *buf, uint64_t offse
     return at;
 }
 
+/* What comes behind may begin: its writes follow those that are under way. */
+static void pass_turn(struct copy *c, uint64_t end)
+{
+    if (c->in_order) {
+        c->started = end;
+        co_queue_wake_all(&c->turn);
+    }
+}
+
 static co_fn int write_data(struct copy *c, uint64_t offset, const char *buf, uint64_t bytes)
 {
     for (uint64_t at = 0; at < bytes;) {
         bool zero = false;
         uint64_t len = c->sparse_bytes == 0 ? bytes : run_length(c, buf + at, offset + at, bytes - at, &zero);
         int r;
+        if (at + len == bytes) {
+            pass_turn(c, offset + bytes);
+        }
         if (zero) {
             r = write_zeroes(c, offset + at, len);
         } else {
@@ -244,10 +256,10 @@ static co_fn int write_data(struct copy *c, uint64_t offset, const char *buf, ui
     return 0;
 }
 
-/* Wait until all before @offset is written. */
+/* Wait until the writes of all before @offset have begun. */
 static co_fn int wait_turn(struct copy *c, uint64_t offset)
 {
-    while (c->in_order && c->result == 0 && c->written < offset) {
+    while (c->in_order && c->result == 0 && c->started < offset) {
         co_queue_wait(&c->turn);
     }
     return c->result;
@@ -287,6 +299,9 @@ static co_fn int skip_piece(struct copy *c, const struct piece *p)
 {
     int r = wait_turn(c, p->offset);
 
+    if (r == 0) {
+        pass_turn(c, p->offset + p->bytes);
+    }
     return r == 0 && p->zero ? write_zeroes(c, p->offset, p->bytes) : r;
 }
 
@@ -296,10 +311,6 @@ static co_fn int copy_piece(struct copy *c, const struct piece *p)
     int r = is_moved(p) ? move_piece(c, p) : skip_piece(c, p);
     if (r < 0) {
         return r;
-    }
-    if (c->in_order) {
-        c->written = p->offset + p->bytes;
-        co_queue_wake_all(&c->turn);
     }
     img_progress_add(c->progress, p->bytes);
     return 0;

@@ -26,7 +26,7 @@ struct copy {
     uint64_t sparse_bytes;   /* zero runs of this length and alignment stay holes; 0: all is written */
     uint64_t compress_bytes; /* store compressed; clusters of the target have this size. 0: not compressed */
     uint64_t bytes_per_s;    /* 0: as fast as possible */
-    bool in_order;           /* write from the beginning to the end */
+    bool in_order;           /* writes begin in the order of their offsets */
     bool target_zero;        /* the target reads as zeroes already */
     bool same_backing;       /* what a source has from its backing file, the target has from its own */
     bool salvage;            /* unreadable sectors are warned of and become zeroes */
@@ -38,7 +38,7 @@ struct copy {
     uint64_t next;      /* first byte that no worker has taken */
     uint64_t known_end; /* what is known about the range at next, up to here */
     bool known_zero, known_below;
-    uint64_t written; /* in_order: all before this is done */
+    uint64_t started; /* in_order: the writes of all before this have begun */
     struct co_queue turn;
     uint64_t moving_bytes; /* in the buffers of all workers */
     struct co_queue room;  /* one waits for these to get fewer */
