@@ -116,6 +116,18 @@ static co_fn int new_count(const struct rebuild *b, uint64_t cluster, uint64_t *
     return 0;
 }
 
+/* @cluster, or the first one behind it that has a count: a sparse file may be large. */
+static uint64_t next_counted(const struct rebuild *b, uint64_t cluster)
+{
+    const struct qcow2 *q = qcow2_of(b->n);
+    uint64_t i = cluster >> q->refblock_bits;
+
+    while (cluster < b->first && (i >= q->reftable_entries || !(q->reftable[i] & QCOW2_REF_MASK))) {
+        cluster = MIN(b->first, ++i << q->refblock_bits);
+    }
+    return cluster;
+}
+
 /* @write: false: only look whether all counts fit. */
 static co_fn int make_blocks(const struct rebuild *b, bool write, struct err *err)
 {
@@ -125,11 +137,12 @@ static co_fn int make_blocks(const struct rebuild *b, bool write, struct err *er
 
     for (uint64_t i = 0; r == 0 && i < b->blocks; i++) {
         memset(block, 0, q->cluster_bytes);
-        for (uint64_t k = 0; r == 0 && k < b->per_block; k++) {
+        uint64_t base = i * b->per_block, end = base + b->per_block;
+        for (uint64_t k = next_counted(b, base); r == 0 && k < end; k = next_counted(b, k + 1)) {
             uint64_t refs = 0;
-            r = new_count(b, i * b->per_block + k, &refs, err);
+            r = new_count(b, k, &refs, err);
             if (refs) {
-                qcow2_write_ref(block, k, b->order, refs);
+                qcow2_write_ref(block, k - base, b->order, refs);
             }
         }
         if (r == 0 && write) {
