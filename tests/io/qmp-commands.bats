@@ -74,8 +74,8 @@ c.fails("blockdev-del", "Node n is in use", node_name="n")
 assert [(e["id"], e["node-name"], e["shutting-down"], e["type"]) for e in c.do("query-block-exports")][1] == ("e", "n", False, "nbd")
 
 # a client that stays
-io = subprocess.Popen(["stdbuf", "-oL", "blkproof", "io", "-f", "raw", nbd.replace("///", "///new")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-io.stdin.write(b"write -P 7 0 64k\n"); io.stdin.flush()
+io = subprocess.Popen(["blkproof", "io", "-f", "raw", nbd.replace("///", "///new")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+io.stdin.write(b"write -P 7 0 64k\nsleep 1\n"); io.stdin.flush()
 data = c.event("CLIENT_CONNECT")["data"]
 assert b"wrote" in io.stdout.read(100)
 assert data["export"] == "new" and data["type"] == "nbd" and data["address"] == "unix:" + nbd.split("=")[1], data

@@ -75,6 +75,9 @@ FAULT_COMMAND(fault_cmd_dry_run);
 FAULT_COMMAND(fault_cmd_wait);
 FAULT_COMMAND(fault_cmd_watch);
 
+/* Before the loop starts threads, which inherit it: signals come to watch, and to nobody else. */
+void fault_watch_prepare(void);
+
 /* Arguments that say which disk or node; with @args (used up) or nothing else in them. */
 json_t *fault_target(const struct fault_tool *f, json_t *args);
 

@@ -312,6 +312,9 @@ int tool_fault(struct tool *t, int argc, char **argv)
     int status = parse(&f, argc, argv);
     if (status < 0) {
         r.command = find_command(&f, &err);
+        if (r.command && r.command->run == fault_cmd_watch) {
+            fault_watch_prepare();
+        }
         status = r.command ? tool_run(t, run, &r) : usage(&f, &err);
     }
     json_decref(f.rule);

@@ -117,15 +117,28 @@ static co_fn int watch(struct fault_tool *f, struct err *err)
     return f->interrupted ? 0 : r;
 }
 
-FAULT_COMMAND(fault_cmd_watch)
+static sigset_t ending_signals(void)
 {
-    struct watcher w = {.f = f};
     sigset_t mask;
 
     sigemptyset(&mask);
     sigaddset(&mask, SIGINT);
     sigaddset(&mask, SIGTERM);
+    return mask;
+}
+
+void fault_watch_prepare(void)
+{
+    sigset_t mask = ending_signals();
+
     sigprocmask(SIG_BLOCK, &mask, NULL);
+}
+
+FAULT_COMMAND(fault_cmd_watch)
+{
+    struct watcher w = {.f = f};
+    sigset_t mask = ending_signals();
+
     AUTO_CLOSE int fd = signalfd(-1, &mask, SFD_NONBLOCK | SFD_CLOEXEC);
     w.signal_fd = fd;
     co_queue_init(&w.ended);
