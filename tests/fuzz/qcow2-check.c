@@ -5,6 +5,7 @@
  * guest could read before, of the disk and of the first snapshots, it reads after, the same. One in four
  * inputs is repaired of leaks only. Memory and time are bounded (scripts/fuzz-smoke).
  */
+/* fuzz-smoke: 3000 runs */
 #include "qcow2-image.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

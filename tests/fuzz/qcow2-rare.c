@@ -6,7 +6,7 @@
  * snapshot holds what it held, and the image is in order afterwards: nothing damaged, and nothing leaked
  * unless a step failed.
  */
-/* fuzz-smoke: 2500 runs */
+/* fuzz-smoke: 1500 runs */
 #include "qcow2-image.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

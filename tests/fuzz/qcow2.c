@@ -5,7 +5,7 @@
  * repaired and closed. Whatever it says, each step ends with a result, and the file does not grow without
  * bound. Names inside are not followed: a data file is given, a backing file is not opened.
  */
-/* fuzz-smoke: 1500 runs */
+/* fuzz-smoke: 1000 runs */
 #include "qcow2-image.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
