@@ -294,6 +294,9 @@ static co_fn int expand_table(struct node *n, uint64_t table)
     uint64_t bytes = qcow2_cache_entry_bytes(q->l2_cache), refs = 0;
     int r = qcow2_in_cluster(q, table) ? -EIO : qcow2_get_refcount(n, qcow2_cluster_of(q, table), &refs);
 
+    if (r == 0 && refs > q->snapshots_read + UINT64_C(1)) {
+        return -EIO; /* more than there are L1 tables: not true, and each would cost time */
+    }
     for (uint64_t at = 0; r == 0 && at < q->cluster_bytes; at += bytes) {
         struct qcow2_entry *slice;
         r = qcow2_cache_get(q->l2_cache, table + at, true, &slice);
