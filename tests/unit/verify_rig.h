@@ -51,7 +51,7 @@ static inline void rig_notice(struct graph *g, enum notice_kind kind, const char
     struct rig *rig = g->opaque;
     size_t used = strlen(rig->said);
 
-    snprintf(rig->said + used, sizeof(rig->said) - used, "%c %s\n", "WMDC"[kind], text);
+    snprintf(rig->said + used, sizeof(rig->said) - used, "%c %s\n", "WEMDCB"[kind], text);
 }
 
 static inline void rig_stop(struct graph *g, struct node *n)
