@@ -16,7 +16,7 @@
 struct ticket {
     struct list link;
     uint64_t start, end;
-    bool write, serialise;
+    bool write, serialise, waiting;
     struct co_queue waiters;
 };
 
@@ -27,15 +27,20 @@ static bool conflicts(const struct ticket *a, const struct ticket *b)
     return a->start < b->end && b->start < a->end && (a->write || b->write) && (a->serialise || b->serialise);
 }
 
-/* Wait for every earlier request that conflicts. Only earlier ones: nobody waits in a circle. */
-static co_fn void wait_for_conflicts(struct gate *g, struct ticket *t)
+/* Wait for every earlier request that conflicts. Only earlier ones: nobody waits in a circle. Where requests
+ * stand at breakpoints, later ones overtake what waits for them, as in QEMU: wait for those that run. */
+static co_fn void wait_for_conflicts(struct node *n, struct ticket *t)
 {
+    struct gate *g = &n->gate;
+    bool overtake = n->drv->on_event != NULL;
     struct list *pos = g->in_flight.next;
 
-    while (pos != &t->link) {
+    while (pos != (overtake ? &g->in_flight : &t->link)) {
         struct ticket *other = list_entry(pos, struct ticket, link);
-        if (conflicts(t, other)) {
+        if (other != t && conflicts(t, other) && !(overtake && other->waiting)) {
+            t->waiting = true;
             co_queue_wait(&other->waiters);
+            t->waiting = false;
             pos = g->in_flight.next; /* anything may have left meanwhile */
         } else {
             pos = pos->next;
@@ -52,7 +57,7 @@ static co_fn void enter(struct node *n, struct ticket *t)
     g->count++;
     g->serialising += t->serialise;
     if (g->serialising > 0 && g->count > 1) {
-        wait_for_conflicts(g, t);
+        wait_for_conflicts(n, t);
     }
 }
 
@@ -156,6 +161,15 @@ static co_fn int flat_transfer(struct node *n, const struct req *r, enum req_op 
     return to_driver(n, &part);
 }
 
+/* Of whole units; past the end of the node, which may lie within one, are zeroes. */
+static co_fn int read_units(struct node *n, const struct req *r, uint64_t offset, char *buf, uint64_t bytes)
+{
+    uint64_t inside = offset < n->size ? MIN(bytes, n->size - offset) : 0;
+
+    memset(buf + inside, 0, bytes - inside);
+    return inside ? flat_transfer(n, r, REQ_READ, offset, buf, inside) : 0;
+}
+
 static co_fn void tell(struct node *n, bool so, enum block_event event)
 {
     if (so) {
@@ -176,13 +190,13 @@ static co_fn int fill_edges(struct node *n, const struct req *r, char *buf, uint
     if (head || at_once) {
         tell(n, head, EVENT_pwritev_rmw_head);
         tell(n, at_once, EVENT_pwritev_rmw_tail);
-        ret = flat_transfer(n, r, REQ_READ, start, buf, MIN(align, end - start));
+        ret = read_units(n, r, start, buf, MIN(align, end - start));
         tell(n, ret == 0 && head, EVENT_pwritev_rmw_after_head);
         tell(n, ret == 0 && at_once, EVENT_pwritev_rmw_after_tail);
     }
     if (ret == 0 && tail && !at_once) {
         node_event(n, EVENT_pwritev_rmw_tail);
-        ret = flat_transfer(n, r, REQ_READ, last, buf + (last - start), end - last);
+        ret = read_units(n, r, last, buf + (last - start), end - last);
         tell(n, ret == 0, EVENT_pwritev_rmw_after_tail);
     }
     return ret;

@@ -39,7 +39,8 @@ static int raw_open(struct node *n, struct err *err)
     n->size = raw->size ? raw->size : file->size - raw->offset;
     n->limits = file->limits;
     n->limits.serialise = false;
-    if (raw->offset % n->limits.align || n->size % n->limits.align) {
+    bool listens = file->drv->on_event != NULL; /* blkdebug: it wants to see what we are asked */
+    if (raw->offset % n->limits.align || n->size % n->limits.align || listens) {
         n->limits.align = n->limits.zero_align = n->limits.discard_align = 1; /* the file's gate widens */
     }
     return 0;

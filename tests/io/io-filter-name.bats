@@ -30,3 +30,21 @@ setup() {
     expect 0 blkproof io -f qcow2 -c 'read -q -P 2 0 192k' a.img
     expect 0 blkproof img check a.img
 }
+
+@test "read-modify-write at the end of a file that is not a multiple of the alignment" {
+    blkproof img create -q -f qcow2 -o cluster_size=2k b.img 1M
+    expect 0 blkproof io -c 'open -o driver=qcow2,file.align=4k blkdebug::b.img' -c 'write -q -P 3 0 512' \
+        -c 'read -q -P 3 0 512' -c 'read -q -P 0 512 8k'
+    equal "$output" ""
+    expect 0 blkproof img check b.img
+}
+
+@test "a request overtakes one that waits for another at a breakpoint" {
+    truncate -s 1M r.raw
+    expect 0 timeout 20 blkproof io -c 'open -o driver=raw,file.align=4k blkdebug::r.raw' \
+        -c 'break pwritev_rmw_after_tail A' -c 'aio_write -q -P 10 0xa000 0x200' -c 'wait_break A' \
+        -c 'aio_write -q -P 11 0xa800 0x1000' -c 'break pwritev_rmw_after_head B' \
+        -c 'aio_write -q -P 12 0xbe00 0x200' -c 'wait_break B' -c 'resume A' -c 'resume B' -c 'aio_flush' \
+        -c 'read -q -P 10 0xa000 0x200' -c 'read -q -P 11 0xa800 0x1000' -c 'read -q -P 12 0xbe00 0x200'
+    contains "$output" "blkdebug: Resuming request 'B'"
+}
