@@ -304,17 +304,6 @@ void fault_engine_unhold(struct node *n, bool ending)
 
 /* ---- requests ---- */
 
-static co_fn int perform(struct fault_engine *e, struct fault_rule *rule, struct req *r)
-{
-    if (!rule) {
-        return node_io(node_below(e->node), r);
-    }
-    fault_rule_ref(rule); /* it may be removed while the request waits */
-    int ret = fault_actions[rule->action].perform(e, rule, r);
-    fault_rule_unref(rule);
-    return ret;
-}
-
 static co_fn int judge(struct fault_engine *e, struct req *r)
 {
     struct fault_verdict v = {0};
@@ -323,15 +312,14 @@ static co_fn int judge(struct fault_engine *e, struct req *r)
     if (e->dry_run) {
         v = (struct fault_verdict){0};
     }
-    struct fault_rule *rule = v.rule ? fault_rule_ref(v.rule) : NULL;
+    AUTO_FAULT_RULE struct fault_rule *rule = v.rule ? fault_rule_ref(v.rule) : NULL; /* it may be removed */
     if (v.delay_before_ns) {
         delay(e, v.delay_before_ns);
     }
-    int ret = perform(e, rule, r);
+    int ret = rule ? fault_actions[rule->action].perform(e, rule, r) : node_io(node_below(e->node), r);
     if (v.delay_after_ns) {
         delay(e, v.delay_after_ns);
     }
-    fault_rule_unref(rule);
     return ret;
 }
 
