@@ -304,6 +304,8 @@ SCENARIO(edges_announce_themselves)
         {"pwritev_rmw_after_tail", 100, 9000, true}, {"pwritev_rmw_after_tail", 100, 8192 - 100, false},
         {"pwritev_rmw_head", 100, 100, true},        {"pwritev_rmw_tail", 100, 100, true},
         {"pwritev_rmw_head", 0, 8192, false},        {"pwritev_rmw_tail", 0, 8192, false},
+        {"pwritev_rmw_head", 0, 100, false},         {"pwritev_rmw_after_head", 0, 100, false},
+        {"pwritev_rmw_tail", 0, 100, true},          {"pwritev_rmw_tail", 100, 4096 - 100, false},
         {"pwritev_rmw.after_tail", 100, 100, true}, /* as it was called until 2.5 */
     };
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -352,6 +354,7 @@ SCENARIO(limits_are_kept_and_bytes_arrive)
 
     open_blkdebug("'align':4096,'max-transfer':12288,'opt-write-zero':12288,'max-write-zero':36864,"
                   "'opt-discard':20480,'max-discard':40960,");
+    CHECK(!rig.node->pass_by);
     memset(model, 0, sizeof(model));
     for (int i = 0; i < 2000; i++) {
         uint64_t at = rng_below(rng, MiB), bytes = 1 + rng_below(rng, MIN(MiB - at, (uint64_t)100000));

@@ -95,6 +95,24 @@ SCENARIO(fua_is_seen_apart_from_plain_writes)
 
 /* ---- ranges ---- */
 
+SCENARIO(fua_is_seen_whatever_the_device_does_about_it)
+{
+    world_init(&rig);
+    WORLD_OPEN(
+        &rig, "%s",
+        quoted(
+            "{'driver':'fault','rules':[{'op':'write','flags':'fua','action':'error'}],"
+            "'file':{'driver':'sim-device','fua':false,'align':4096,'file':{'driver':'mem','size':'1M'}}}"));
+    CHECK_EQ(one(REQ_WRITE, 0, 100, 512), 0);
+    CHECK_EQ(one(REQ_WRITE, REQ_FUA, 100, 512), -EIO);
+    CHECK_EQ(one(REQ_FLUSH, 0, 0, 0), 0);
+    /* requests come as they were made, not as the device wants them */
+    CHECK_EQ(change(rig.node, FAULT_REPLACE, NULL, "{'op':'read','action':'error'}"), 0);
+    CHECK_EQ(one(REQ_WRITE, 0, 100, 512), 0);
+    world_close(&rig);
+    return 0;
+}
+
 SCENARIO(a_range_matches_by_one_shared_byte)
 {
     rig_open("[{'ranges':['8k+4k','64k+1',{'offset':131072,'bytes':512}],'action':'error'}]", "");
@@ -317,13 +335,13 @@ static co_fn int timing_main(void *arg)
     struct co_group group;
     struct co_task tasks[CLIENTS];
 
-    CHECK(sim_file_create("disk", &(struct sim_disk){.size = 1 * MiB,
-                                                     .latency = {1000, 900000, 100000, 5000000}}) != NULL);
+    /* the device above the rules brings what it gets out of order */
     world_init(&rig);
-    WORLD_OPEN(&rig, "%s",
-               quoted("{'driver':'fault','seed':5,'rules':[{'probability':0.05,'action':'error'},"
-                      "{'probability':0.3,'action':'delay','delay':'700us'}],"
-                      "'file':{'driver':'file','filename':'disk'}}"));
+    WORLD_OPEN(
+        &rig, "%s",
+        quoted("{'driver':'sim-device','latency':'2ms','file':{'driver':'fault','seed':5,'rules':["
+               "{'probability':0.05,'action':'error'},{'probability':0.3,'action':'delay','delay':'700us'}],"
+               "'file':{'driver':'mem','size':'1M'}}}"));
     co_group_init(&group);
     for (int i = 0; i < CLIENTS; i++) {
         co_group_start(&group, &tasks[i], client_main, arg);
@@ -477,6 +495,7 @@ int main(void)
         cmocka_unit_test(without_an_operation_looking_and_resizing_are_spared),
         cmocka_unit_test(several_operations_and_qemus_names),
         cmocka_unit_test(fua_is_seen_apart_from_plain_writes),
+        cmocka_unit_test(fua_is_seen_whatever_the_device_does_about_it),
         cmocka_unit_test(a_range_matches_by_one_shared_byte),
         cmocka_unit_test(sectors_in_every_form),
         cmocka_unit_test(the_index_finds_what_a_search_through_all_finds),

@@ -92,6 +92,9 @@ static void what_is_refused(void **state)
         {"[inject-error \"1a\"]\n",
          "c:1: Parameter 'id' expects an identifier: letters, digits, '-', '.', '_', starting "
          "with a letter, at most 63"},
+        {"[inject-error \".a\"]\n",
+         "c:1: Parameter 'id' expects an identifier: letters, digits, '-', '.', '_', starting "
+         "with a letter, at most 63"},
         {"[inject-error \"a\"]\nevent = \"none\"\n[inject-error \"a\"]\n",
          "c:3: Duplicate ID 'a' for inject-error"},
         {"\n\n[inject-error]\n\n[set-state]\n", "c:3: Missing event name for rule"},
