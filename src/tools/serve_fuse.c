@@ -103,6 +103,7 @@ int serve_fuse_begin(struct serve *s, struct err *err)
             .read_only = s->read_only || node_is_read_only(p->image->node),
             .growable = s->fuse_growable,
             .allow_other = s->fuse_allow_other,
+            .spin_ns = s->nplaces == 1 && s->naddresses == 0 ? s->config.spin_ns : 0,
             .notice = on_notice,
             .closed = on_closed,
             .gone = on_gone,

@@ -88,22 +88,61 @@ static co_fn int prepare(struct fuse_export *e)
     return e->stopping ? -ECANCELED : e->rx ? 0 : -ENOMEM;
 }
 
-/* One read(2): bytes; 0: nothing to do but to go on; -ENODEV when there is no mount any more. */
+static uint8_t *rx_begin(const struct fuse_export *e)
+{
+    return e->rx + (4 * KiB - FUSE_HEAD_BYTES);
+}
+
+/* One read(2) that does not wait: bytes, or -errno. */
+static ssize_t receive_now(const struct fuse_export *e)
+{
+    ssize_t n = read(e->fd, rx_begin(e), FUSE_HEAD_BYTES + FUSE_WRITE_MAX);
+
+    return n < 0 ? -errno : n;
+}
+
+/* As the NBD server does: look for a moment where one request at a time comes; a look in vain is followed by
+ * ever more sleeps without one. */
+static ssize_t spin(struct fuse_export *e)
+{
+    /* A single one may also mean that we are faster than who sends many. */
+    e->lone = e->batch <= 1 && e->in_flight == 0 ? MIN(e->lone + 1, FUSE_LONE_MIN) : 0;
+    e->batch = 0;
+    if (e->config.spin_ns == 0 || e->lone < FUSE_LONE_MIN) {
+        return -EAGAIN;
+    }
+    if (e->spin_skip > 0) {
+        e->spin_skip--;
+        return -EAGAIN;
+    }
+    uint64_t end = loop_clock_ns() + e->config.spin_ns;
+    do {
+        ssize_t n = receive_now(e);
+        if (n != -EAGAIN) {
+            e->spin_misses = 0;
+            return n;
+        }
+    } while (loop_clock_ns() < end);
+    e->spin_misses = MIN(e->spin_misses + 1, FUSE_SPIN_MISSES_MAX);
+    e->spin_skip = (1u << e->spin_misses) - 1;
+    return -EAGAIN;
+}
+
+/* Bytes; 0: nothing to do but to go on; -ENODEV when there is no mount any more. */
 static co_fn ssize_t receive(struct fuse_export *e)
 {
-    /* What precedes a write's data is put so that the data itself begins a page. */
-    ssize_t n = read(e->fd, e->rx + (4 * KiB - FUSE_HEAD_BYTES), FUSE_HEAD_BYTES + FUSE_WRITE_MAX);
+    ssize_t n = receive_now(e);
 
-    if (n >= 0) {
-        return n;
+    if (n == -EAGAIN) {
+        n = spin(e);
     }
-    if (errno == EAGAIN) {
+    if (n == -EAGAIN) {
         e->turns = 0;
-        int rc = fd_poll(e->fd, POLLIN, UINT64_MAX);
-        return rc < 0 && rc != -ECANCELED ? rc : 0;
+        n = fd_poll(e->fd, POLLIN, UINT64_MAX);
+        return n < 0 && n != -ECANCELED ? n : 0;
     }
-    /* ENOENT: the one that came has been interrupted. */
-    return errno == EINTR || errno == ENOENT ? 0 : -errno;
+    e->batch++;
+    return n == -EINTR || n == -ENOENT ? 0 : n; /* ENOENT: the one that came has been interrupted */
 }
 
 static co_fn int serve_next(struct fuse_export *e)
@@ -112,7 +151,7 @@ static co_fn int serve_next(struct fuse_export *e)
     ssize_t n = rc < 0 ? rc : receive(e);
 
     if (n > 0) {
-        struct fuse_buf buf = {.size = (size_t)n, .mem = e->rx + (4 * KiB - FUSE_HEAD_BYTES)};
+        struct fuse_buf buf = {.size = (size_t)n, .mem = rx_begin(e)};
         fuse_session_process_buf(e->session, &buf);
         if (++e->turns == FUSE_TURNS_MAX) {
             e->turns = 0;

@@ -27,6 +27,9 @@ struct fuse_export_config {
     bool read_only;
     bool growable;    /* writes past the end and truncate(2) change the size */
     bool allow_other; /* other users, too, as the mode 0600 lets them: root, in effect */
+    /* Look for the next request for so long before sleeping, while that pays and requests come one at a time;
+     * 0: do not. Everything else on the loop waits meanwhile. */
+    uint64_t spin_ns;
     /* Something a person should know. May be NULL. */
     void (*notice)(void *opaque, const char *sentence);
     /* The last of those who had it open has closed it. May be NULL. */

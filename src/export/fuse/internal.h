@@ -16,13 +16,16 @@
 #include "block/own.h"
 #include "export/fuse/fuse.h"
 
-#define FUSE_TYPE        "blkproof" /* the type of file system is then fuse.blkproof */
-#define FUSE_WRITE_MAX   (1 * MiB)  /* the kernel's own limit: 256 pages */
-#define FUSE_HEAD_BYTES  80u        /* struct fuse_in_header and fuse_write_in: what precedes written data */
-#define FUSE_RX_BYTES    (4 * KiB + FUSE_WRITE_MAX)
-#define FUSE_SPARES_MAX  32u  /* receive buffers kept: more writes in flight allocate */
-#define FUSE_BACKGROUND  128u /* asynchronous requests at the kernel; its default is 12 */
-#define FUSE_TURNS_MAX   32u  /* requests in a row after which others have a turn */
+#define FUSE_TYPE       "blkproof" /* the type of file system is then fuse.blkproof */
+#define FUSE_WRITE_MAX  (1 * MiB)  /* the kernel's own limit: 256 pages */
+#define FUSE_HEAD_BYTES 80u        /* struct fuse_in_header and fuse_write_in: what precedes written data */
+#define FUSE_RX_BYTES   (4 * KiB + FUSE_WRITE_MAX)
+#define FUSE_SPARES_MAX 32u  /* receive buffers kept: more writes in flight allocate */
+#define FUSE_BACKGROUND 128u /* asynchronous requests at the kernel; its default is 12 */
+#define FUSE_TURNS_MAX  32u  /* requests in a row after which others have a turn */
+#define FUSE_LONE_MIN   16u  /* requests that came one at a time, before looking for the next */
+#define FUSE_SPIN_MISSES_MAX                                                                                 \
+    10u /* looks in vain in a row: then one in a thousand sleeps is preceded by one */
 #define FUSE_BLOCK_BYTES 4096u
 
 struct fuse_op {
@@ -46,10 +49,13 @@ struct fuse_export {
     struct timespec since; /* the file's times */
 
     /* receiving */
-    uint8_t *rx; /* FUSE_RX_BYTES, or NULL */
+    uint8_t *rx; /* FUSE_RX_BYTES, or NULL. What precedes a write's data ends where a page ends. */
     uint8_t *spare[FUSE_SPARES_MAX];
     unsigned nspare;
-    unsigned turns;       /* requests since others last had one */
+    unsigned turns; /* requests since others last had one */
+    unsigned batch; /* requests since there were none */
+    unsigned lone;  /* times in a row that there was a single one */
+    unsigned spin_misses, spin_skip;
     struct co_queue room; /* the reader waits for an operation to finish */
 
     /* operations */
