@@ -10,17 +10,45 @@
 
 /* ---- what to open, as options ---- */
 
-/* The child that a filter is about: what a file name beside the filter's options names. */
-static const char *filtered_child(const json_t *options)
+static const struct driver *filter_of(const json_t *options)
 {
     const char *name = json_string_value(json_object_get(options, "driver"));
     const struct driver *d = name ? driver_find(name) : NULL;
-    const struct child_def *def = d && d->kind == DRIVER_FILTER ? d->children : NULL;
 
-    while (def && def->name && def->role != CHILD_FILTERED) {
+    return d && d->kind == DRIVER_FILTER ? d : NULL;
+}
+
+static bool has_prefix_of(const struct driver *d, const char *name)
+{
+    for (const char *const *p = d->prefixes; p && *p; p++) {
+        if (strncmp(name, *p, strlen(*p)) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Beside the options of a filter: one with the filter's prefix says more of them; any other names what the
+ * filter is about. What the options say already stays. */
+static int add_filter_name(const struct driver *d, json_t *owner, const char *name, struct err *err)
+{
+    const struct child_def *def = d->children;
+    AUTO_JSON json_t *named = json_object();
+    int r = 0;
+
+    while (def->role != CHILD_FILTERED) {
         def++;
     }
-    return def ? def->name : NULL;
+    if (has_prefix_of(d, name)) {
+        r = d->parse_name(name, named, err);
+    } else if (json_object_set_new(named, def->name, json_pack("{s:s}", "filename", name)) < 0) {
+        r = err_set(err, -EINVAL, "the file name is not UTF-8");
+    }
+    json_t *child = json_object_get(owner, def->name);
+    if (r == 0 && json_is_object(child) && !json_object_get(child, "file")) {
+        json_object_update_missing(child, json_object_get(named, def->name));
+    }
+    return r == 0 ? json_object_update_missing(owner, named) : r;
 }
 
 /* A file name beside options: it belongs to the file child if that one is described there. */
@@ -28,11 +56,10 @@ static int add_name(json_t *options, const char *name, struct err *err)
 {
     json_t *file = json_object_get(options, "file");
     json_t *owner = json_is_object(file) && json_object_get(file, "filename") == NULL ? file : options;
-    const char *child = filtered_child(owner);
+    const struct driver *filter = filter_of(owner);
 
-    if (child && json_object_get(owner, child) == NULL) {
-        json_object_set_new(owner, child, json_object());
-        owner = json_object_get(owner, child);
+    if (filter) {
+        return add_filter_name(filter, owner, name, err);
     }
     return json_object_set_new(owner, "filename", json_string(name)) < 0
                ? err_set(err, -EINVAL, "the file name is not UTF-8")
