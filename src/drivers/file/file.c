@@ -120,6 +120,9 @@ static void file_close(struct node *n)
 {
     struct file *s = n->state;
 
+    if (s->f && lfile_fd(s->f) >= 0) { /* none on a simulated disk */
+        file_unlock(lfile_fd(s->f));
+    }
     lfile_close(TAKE_PTR(s->f));
 }
 

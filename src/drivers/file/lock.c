@@ -42,6 +42,16 @@ static int conflict(int r, const char *name, int perm, const char *shared, struc
                    perm_names[perm], name);
 }
 
+void file_unlock(int fd)
+{
+    struct flock fl = {.l_type = F_UNLCK,
+                       .l_whence = SEEK_SET,
+                       .l_start = USED_BASE,
+                       .l_len = DENIED_BASE + PERM_COUNT - USED_BASE};
+
+    fcntl(fd, F_OFD_SETLK, &fl); /* fails where there are no such locks */
+}
+
 int file_lock(int fd, const char *name, bool write, bool exclusive, struct err *err)
 {
     const bool used[PERM_COUNT] = {[PERM_READ] = true, [PERM_WRITE] = write, [PERM_RESIZE] = write};
