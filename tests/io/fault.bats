@@ -102,3 +102,20 @@ serve() {
     expect 1 timeout 50 blkproof io -f raw -c 'break l2_load A' -c 'aio_write -q 0 512' -c 'wait_break A' blkdebug::a.raw
     contains "$out" "Could not wait for breakpoint A: no request is under way that could reach it"
 }
+
+@test "a dropped request is never answered; the server goes on, and ends" {
+    echo '[{"id":"w","op":"write","action":"hang","deadman":0}]' >hang.json
+    bg serve blkproof serve --nbd unix:s --qmp unix:q,server=on,wait=off -f raw fault:hang.json:a.raw
+    wait_for_socket s serve
+    wait_for_socket q serve
+    bg client blkproof io -f raw -c 'aio_write 0 512' -c 'read 4096 512' -c 'sleep 0' -c aio_flush 'nbd+unix:///?socket=s'
+    wait_until "the read that is not held" grep -q 'read 512/512' client.out
+    expect 0 blkproof fault --qmp unix:q release w --drop
+    expect 0 blkproof fault --qmp unix:q remove w
+    expect 0 blkproof io -f raw -c 'write -q 0 512' -c 'read -q -P 0xcd 0 512' 'nbd+unix:///?socket=s'
+    kill -0 "$(pid client)" # it waits on
+    lacks "$(<client.out)" "wrote"
+    stop serve
+    reap client
+    matches "$(<client.out)" "aio_write failed: "
+}
