@@ -120,7 +120,7 @@ QMP_RUN(qmp_nbd_start)
     if (!address) {
         return NULL;
     }
-    if (*s->config.nbd) {
+    if (*s->config.nbd || s->nbd_starting) {
         return qmp_fail(call, -EBUSY, "NBD server already running");
     }
     if (clients < 0 || clients > NBD_CLIENTS_MAX) {
@@ -131,14 +131,16 @@ QMP_RUN(qmp_nbd_start)
     if (nbd_server_create(&config, &nbd, &call->err) < 0) {
         return NULL;
     }
-    *s->config.nbd = nbd; /* before anything waits: there is only one */
-    if (nbd_server_listen(nbd, address, &call->err) < 0) {
-        *s->config.nbd = NULL;
+    s->nbd_starting = true; /* listening may wait for a name to be looked up */
+    int r = nbd_server_listen(nbd, address, &call->err);
+    s->nbd_starting = false;
+    if (r < 0 || s->stopping) {
         nbd_server_stop(nbd);
         nbd_server_wait(nbd);
         nbd_server_destroy(nbd);
-        return NULL;
+        return r < 0 ? NULL : qmp_fail(call, -ESHUTDOWN, "the server ends");
     }
+    *s->config.nbd = nbd;
     return json_object();
 }
 

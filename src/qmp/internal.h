@@ -139,6 +139,7 @@ struct qmp_server {
     struct co_queue changed; /* qmp_server_wait */
     struct timer drain_timer;
     unsigned busy; /* coroutines that belong to no client */
+    bool nbd_starting;
     bool stopping, told_shutdown;
     bool told_full, told_starved;
 };

@@ -198,6 +198,17 @@ for d in clients:
 E
 }
 
+@test "a reader of 64 KiB lines, and one that wants CRLF, get along with every query" {
+    qmp_serve s -f raw fault::disk.img
+    qmp_python s <<'E'
+for q in "query-version", "query-commands", "query-status", "query-block", "query-named-block-nodes", "query-block-exports", "query-faults", \
+         "query-states", "verify-query", "query-qmp-schema":
+    c.send('{"execute":"%s"}\n' % q)
+    line = c.line() # which looks for CRLF, and for nothing else that ends a line
+    assert len(line) < 65536 and "return" in json.loads(line), (q, len(line))
+E
+}
+
 @test "a client that floods and never reads is held up, and costs a bounded amount of memory" {
     qmp_serve s -f raw disk.img
     PID=$(pid s) qmp_python s <<'E'
