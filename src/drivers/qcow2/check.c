@@ -65,6 +65,8 @@ static const struct row {
                           "Discarding too much extra metadata in snapshot table entry %i (%u > %u)"},
     [P_SNAPSHOT_INCOMPLETE] = {"snapshot-incomplete", CHECK_CORRUPTION, R_ALL, "ERROR ",
                                "snapshot table entry %i is incomplete"},
+    [P_SNAPSHOT_BEYOND] = {"snapshot-beyond-end", CHECK_CORRUPTION, R_LATER, "ERROR ",
+                           "snapshot table entry %i lies behind the end of the file"},
     [P_SNAPSHOT_DATA_FILE] = {"snapshot-data-file", CHECK_CORRUPTION, R_LATER, "ERROR ",
                               "%d snapshots in image with data file"},
     [P_SNAPSHOT_L1_UNALIGNED] = {"snapshot-l1-unaligned", CHECK_CORRUPTION, R_LATER, "ERROR ",
@@ -232,12 +234,28 @@ static co_fn int compare(struct check *c)
     return r;
 }
 
+/* Bitmaps that say nothing any more are not mentioned, either. */
+static co_fn int drop_stale_bitmaps(struct check *c)
+{
+    struct qcow2 *q = c->q;
+
+    q->has_bitmaps = false;
+    qcow2_meta_reset(q);
+    return qcow2_write_header(c->n);
+}
+
 static co_fn int finish_repair(struct check *c)
 {
     struct qcow2 *q = c->q;
     uint64_t bits = QCOW2_DIRTY | QCOW2_CORRUPT;
 
-    if (!c->fix || c->result.check_errors || c->result.corruptions || !(q->h.incompatible & bits)) {
+    if (!c->fix || c->result.check_errors || c->result.corruptions) {
+        return 0;
+    }
+    if (c->stale_bitmaps && drop_stale_bitmaps(c) < 0) {
+        return -EIO;
+    }
+    if (!(q->h.incompatible & bits)) {
         return 0;
     }
     int r = node_flush(qcow2_file(c->n)); /* all that was repaired first */
@@ -259,6 +277,7 @@ static co_fn int steps(struct check *c)
 {
     int r = check_load_snapshots(c);
 
+    c->stale_bitmaps = c->q->has_bitmaps && !(c->q->h.autoclear & QCOW2_BITMAPS);
     c->clusters = div_up(c->file_bytes, c->q->cluster_bytes);
     r = r < 0 ? r : check_load_stored(c);
     r = r < 0 ? r : check_count(c);

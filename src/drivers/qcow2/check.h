@@ -45,6 +45,7 @@ enum problem {
     P_SNAPSHOT_TABLE,
     P_SNAPSHOT_EXTRA,
     P_SNAPSHOT_INCOMPLETE,
+    P_SNAPSHOT_BEYOND,
     P_SNAPSHOT_DATA_FILE,
     P_SNAPSHOT_L1_UNALIGNED,
     P_SNAPSHOT_L1_SIZE,
@@ -156,6 +157,7 @@ struct check {
     bool copied_wrong;   /* a copied flag does not agree with the stored refcount */
     uint64_t structural; /* entries that check_repair.c has to look at */
     bool snapshots_wrong, bitmaps_wrong;
+    bool stale_bitmaps;           /* the header mentions some, and nobody vouches for them */
     bool overlaps;                /* metadata that is written in place is something else, too */
     bool reftable_shared;         /* the same of the refcount table */
     struct check_range *in_place; /* what is written in place: sorted, disjoint */

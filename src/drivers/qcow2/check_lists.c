@@ -47,7 +47,7 @@ static co_fn int read_rest(struct check *c, struct check_snapshot *s, const uint
         return -ENOMEM;
     }
     if (texts_at + id + name > c->file_bytes) {
-        return -EIO;
+        return -ENODATA;
     }
     memcpy(s->entry, fixed, ENTRY_BYTES);
     put_be32(s->entry + 36, kept);
@@ -68,7 +68,7 @@ static co_fn int read_entry(struct check *c, uint32_t index, uint64_t at, uint64
     c->snapshots = index + 1;
     s->at = at;
     if (at + ENTRY_BYTES > c->file_bytes) {
-        return -EIO;
+        return -ENODATA;
     }
     int r = check_read(c, at, fixed, sizeof(fixed));
     if (r < 0) {
@@ -100,6 +100,15 @@ static void judge_entry(struct check *c, uint32_t index)
     }
 }
 
+/* The file ends before entry @index does: neither it nor those behind it can be read. */
+static void end_list(struct check *c, uint32_t index, uint64_t at)
+{
+    check_tell(c, P_SNAPSHOT_BEYOND, c->q->h.snapshots - index, at, (int)index);
+    free(TAKE_PTR(c->snapshot[index].entry));
+    c->snapshots = index;
+    c->snapshots_wrong = true;
+}
+
 static co_fn int snapshot_table_bad(struct check *c, uint64_t at, int r, const char *why)
 {
     check_tell(c, P_SNAPSHOT_TABLE, 1, at, why);
@@ -120,6 +129,10 @@ int check_load_snapshots(struct check *c)
     }
     for (uint32_t i = 0; i < h->snapshots; i++, at = next) {
         int r = read_entry(c, i, at, &next);
+        if (r == -ENODATA) {
+            end_list(c, i, at);
+            break;
+        }
         if (r < 0) {
             return snapshot_table_bad(c, at, r, "Failed to read snapshot table");
         }
@@ -362,6 +375,7 @@ int check_repair_bitmaps(struct check *c)
         q->h.autoclear &= ~(uint64_t)QCOW2_BITMAPS;
         q->has_bitmaps = false;
         c->bitmaps_wrong = false;
+        c->stale_bitmaps = true;
         r = node_flush(qcow2_file(c->n));
     }
     return r;

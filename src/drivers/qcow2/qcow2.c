@@ -120,6 +120,28 @@ static co_fn int clear_unknown(struct node *n, struct err *err)
     return r < 0 ? err_set_errno(err, r, "Could not update qcow2 header") : 0;
 }
 
+/* A program that does not know bitmaps has written: nobody can tell any more what they missed. */
+static co_fn int drop_stale_bitmaps(struct node *n, struct err *err)
+{
+    struct qcow2 *q = qcow2_of(n);
+
+    if (!q->has_bitmaps || (q->h.autoclear & QCOW2_BITMAPS)) {
+        return 0;
+    }
+    if (n->graph->notice) {
+        n->graph->notice(n->graph, NOTICE_WARNING,
+                         "a program lacking bitmap support modified this file, so all bitmaps are now "
+                         "considered inconsistent\n"
+                         "Some clusters may be leaked, run 'qemu-img check -r' on the image file to fix.");
+    }
+    if (n->read_only || (n->flags & OPEN_CHECK)) {
+        return 0;
+    }
+    q->has_bitmaps = false;
+    int r = qcow2_write_header(n);
+    return r < 0 ? err_set_errno(err, r, "Could not update qcow2 header") : 0;
+}
+
 static void tell_repair(void *opaque, const struct check_problem *p)
 {
     struct node *n = opaque;
@@ -203,7 +225,8 @@ static co_fn int qcow2_open(struct node *n, struct err *err)
     }
     n->size = q->h.size;
     set_limits(n);
-    r = repair_unclean(n, err);
+    r = drop_stale_bitmaps(n, err);
+    r = r < 0 ? r : repair_unclean(n, err);
     return r < 0 ? r : qcow2_open_snapshot(n, err);
 }
 
