@@ -18,7 +18,7 @@
 
 #include "block/block.h"
 
-#define FAULT_RULES_MAX  16384 /* of a node: each is compared with all others when rules are added */
+#define FAULT_RULES_MAX  4096  /* of a node: each is compared with all others when rules are added */
 #define FAULT_RANGES_MAX 65536 /* of a rule */
 #define FAULT_NAME_MAX   63    /* characters of an id or a tag */
 
