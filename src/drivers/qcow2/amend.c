@@ -288,11 +288,16 @@ static co_fn int expand_entry(struct node *n, struct qcow2_entry *slice, unsigne
     return 0;
 }
 
-static co_fn int expand_table(struct node *n, uint64_t table)
+static co_fn int expand_table(struct node *n, uint64_t table, uint32_t index)
 {
     struct qcow2 *q = qcow2_of(n);
     uint64_t bytes = qcow2_cache_entry_bytes(q->l2_cache), refs = 0;
-    int r = qcow2_in_cluster(q, table) ? -EIO : qcow2_get_refcount(n, qcow2_cluster_of(q, table), &refs);
+
+    if (qcow2_in_cluster(q, table)) {
+        qcow2_damaged(n, true, "L2 table offset %#" PRIx64 " unaligned (L1 index: %#x)", table, index);
+        return -EIO;
+    }
+    int r = qcow2_get_refcount(n, qcow2_cluster_of(q, table), &refs);
 
     if (r == 0 && refs > q->snapshots_read + UINT64_C(1)) {
         return -EIO; /* more than there are L1 tables: not true, and each would cost time */
@@ -323,7 +328,7 @@ static co_fn int expand_l1(struct node *n, const uint64_t *l1, uint32_t entries,
 
     for (uint32_t i = 0; r == 0 && i < entries; i++) {
         uint64_t table = l1[i] & QCOW2_OFFSET_MASK;
-        r = table ? expand_table(n, table) : 0;
+        r = table ? expand_table(n, table, i) : 0;
         tell(x->w, ++x->done, x->total);
     }
     return r;
@@ -409,7 +414,7 @@ static co_fn int downgrade(struct node *n, const struct wanted *w, struct err *e
     int r = expand_all(n, w);
 
     if (r < 0) {
-        return err_set_errno(err, r, "Could not turn zero clusters into data clusters");
+        return err_set_errno(err, r, "Failed to turn zero into data clusters");
     }
     remove_feature_names(q);
     struct qcow2_header h = q->h;

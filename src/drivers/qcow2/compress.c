@@ -216,7 +216,12 @@ static co_fn int claim(struct node *n, uint64_t guest, uint64_t bytes, struct qc
     if (r < 0) {
         return r;
     }
-    r = host == 0 ? -EIO : qcow2_check_write(n, 0, host, bytes);
+    if (host == 0) {
+        qcow2_damaged(n, true, "Preventing invalid allocation of compressed cluster at offset 0");
+        r = -EIO;
+    } else {
+        r = qcow2_check_write(n, 0, host, bytes);
+    }
     if (r == 0 && !make_entry(q, host, bytes, ret_entry)) {
         r = -EFBIG;
     }

@@ -218,11 +218,11 @@ static co_fn int place(struct node *n, const struct qcow2_entry *slice, uint64_t
         return r;
     }
     if (!qcow2_has_data_file(q)) {
-        if (host == 0) {
+        r = qcow2_check_write(n, 0, host, whole);
+        if (r == 0 && host == 0) { /* overlap-check=none */
             qcow2_damaged(n, true, "Preventing invalid allocation of data cluster at offset 0");
             return -EIO;
         }
-        r = qcow2_check_write(n, 0, host, whole);
     }
     struct qcow2_write *w = r == 0 ? begin_write(q) : NULL;
     if (!w) {
