@@ -62,6 +62,7 @@ static void limit_free(struct limit *l)
 {
     timer_disarm(&l->timer);
     list_del(&l->link);
+    l->server->nlimits--;
     json_decref(l->held);
     free(l);
 }
@@ -70,8 +71,10 @@ void qmp_event_drop_all(struct qmp_server *s)
 {
     struct limit *l, *tmp;
 
-    list_for_each_safe (l, tmp, &s->limits, link) {
-        limit_free(l);
+    for (unsigned i = 0; i < QMP_LIMIT_BUCKETS; i++) {
+        list_for_each_safe (l, tmp, &s->limits[i], link) {
+            limit_free(l);
+        }
     }
 }
 
@@ -112,18 +115,26 @@ static void make_key(const struct qmp_event *e, const json_t *data, char key[KEY
     }
 }
 
-/* NULL: no event of the kind within the last second. */
-static struct limit *limit_find(struct qmp_server *s, const struct qmp_event *e, const char *key,
-                                unsigned *ret_count)
+static struct list *bucket(struct qmp_server *s, const char *key)
 {
+    unsigned hash = 5381;
+
+    while (*key) {
+        hash = hash * 33 + (unsigned char)*key++;
+    }
+    return &s->limits[hash % QMP_LIMIT_BUCKETS];
+}
+
+/* NULL: no event of the kind within the last second. */
+static struct limit *limit_find(struct qmp_server *s, const struct qmp_event *e, const char *key)
+{
+    struct list *head = bucket(s, key);
     struct limit *l;
 
-    *ret_count = 0;
-    list_for_each (l, &s->limits, link) {
+    list_for_each (l, head, link) {
         if (l->event == e && strcmp(l->key, key) == 0) {
             return l;
         }
-        ++*ret_count;
     }
     return NULL;
 }
@@ -139,7 +150,8 @@ static void limit_begin(struct qmp_server *s, const struct qmp_event *e, const c
     l->event = e;
     l->timer.fire = second_is_over;
     snprintf(l->key, sizeof(l->key), "%s", key);
-    list_add_tail(&s->limits, &l->link);
+    list_add_tail(bucket(s, key), &l->link);
+    s->nlimits++;
     if (timer_arm(&l->timer, loop_now_ns() + QMP_EVENT_GAP_NS) < 0) {
         limit_free(l);
     }
@@ -149,12 +161,11 @@ static void limit_begin(struct qmp_server *s, const struct qmp_event *e, const c
 static bool limited(struct qmp_server *s, const struct qmp_event *e, json_t *data)
 {
     char key[KEY_MAX];
-    unsigned count;
 
     make_key(e, data, key);
-    struct limit *l = limit_find(s, e, key, &count);
+    struct limit *l = limit_find(s, e, key);
     if (!l) {
-        if (count < LIMITS_MAX) {
+        if (s->nlimits < LIMITS_MAX) {
             limit_begin(s, e, key);
         }
         return false;

@@ -29,6 +29,8 @@
 #define QMP_DRAIN_NS         (2 * NS_PER_SEC) /* after a stop: a client that takes no replies is cut off */
 #define QMP_EVENT_GAP_NS     NS_PER_SEC       /* between events of a kind that is limited; as QEMU */
 
+#define QMP_LIMIT_BUCKETS 256u
+
 /* ---- clients ---- */
 
 struct qmp_request {
@@ -132,9 +134,10 @@ struct qmp_server {
     unsigned nconns, next_conn;
     struct qmp_disk *disks;
     unsigned ndisks;
-    struct list nodes;       /* of struct qmp_node: made by blockdev-add */
-    struct list exports;     /* of struct qmp_export */
-    struct list limits;      /* of struct limit: see event.c */
+    struct list nodes;                     /* of struct qmp_node: made by blockdev-add */
+    struct list exports;                   /* of struct qmp_export */
+    struct list limits[QMP_LIMIT_BUCKETS]; /* of struct limit: see event.c */
+    unsigned nlimits;
     struct co_queue slot;    /* acceptors that wait for a client to leave */
     struct co_queue changed; /* qmp_server_wait */
     struct timer drain_timer;

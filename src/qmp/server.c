@@ -54,7 +54,9 @@ int qmp_server_create(const struct qmp_config *config, struct qmp_server **ret_s
     list_init(&s->conns);
     list_init(&s->nodes);
     list_init(&s->exports);
-    list_init(&s->limits);
+    for (unsigned i = 0; i < QMP_LIMIT_BUCKETS; i++) {
+        list_init(&s->limits[i]);
+    }
     co_queue_init(&s->slot);
     co_queue_init(&s->changed);
     s->drain_timer.fire = cut_off;

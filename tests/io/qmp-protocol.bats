@@ -232,6 +232,23 @@ assert c.do("query-status")["running"] is True
 E
 }
 
+@test "a client that does not read misses events, and is told how many" {
+    qmp_serve s -f raw disk.img
+    qmp_python s <<'E'
+d = Client(path)
+d.send('{"execute":"query-qmp-schema"}' * 40)
+for _ in range(20): # the server is at it
+    c.do("query-status")
+c.do("stop"); c.do("cont"); c.do("stop"); c.do("cont")
+for _ in range(40):
+    assert "return" in d.reply()
+assert d.event("EVENTS_LOST")["data"]["count"] == 4
+assert d.events == []
+c.do("stop")
+assert d.event("STOP")
+E
+}
+
 @test "addresses: this machine only, unless asked for in so many words" {
     refuse() { # SENTENCE ADDRESS
         expect 1 blkproof serve --nbd "unix:$PWD/n" --qmp "$2" -f raw disk.img
