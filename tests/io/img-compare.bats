@@ -62,3 +62,18 @@ setup() {
     expect 4 blkproof img compare -F raw a.img "$(uri bad)"
     equal "$err" "blkproof: Error while reading offset 0 of $(uri bad): Input/output error"
 }
+
+@test "the answer as JSON" {
+    cd "$BATS_TEST_TMPDIR"
+    truncate -s 1M x.img
+    truncate -s 2M y.img
+    expect 0 blkproof img compare --output=json -f raw -F raw x.img x.img
+    equal "$(tr -d ' \n' <<<"$output")" '{"identical":true,"same-size":true}'
+    expect 0 blkproof img compare --output=json -f raw -F raw x.img y.img
+    equal "$(tr -d ' \n' <<<"$output")" '{"identical":true,"same-size":false}'
+    expect 1 blkproof img compare -s --output=json -f raw -F raw x.img y.img
+    equal "$(tr -d ' \n' <<<"$output")" '{"identical":false,"same-size":false,"reason":"size"}'
+    printf a | dd of=y.img bs=1 seek=5000 conv=notrunc status=none
+    expect 1 blkproof img compare --output=json -f raw -F raw x.img y.img
+    equal "$(tr -d ' \n' <<<"$output")" '{"identical":false,"same-size":false,"reason":"content","offset":4608}'
+}

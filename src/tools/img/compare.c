@@ -5,6 +5,7 @@
  * another. What both sides call zero is not read. The first difference by offset is the answer,
  * whichever worker finds one first.
  */
+#include "base/json.h"
 #include "tools/img/img.h"
 
 #define PIECE_BYTES (512 * KiB)
@@ -233,7 +234,7 @@ static void say(const struct compare *c, const char *fmt, ...) PRINTF(2, 3);
 
 static void say(const struct compare *c, const char *fmt, ...)
 {
-    if (!c->img->a.quiet) {
+    if (!c->img->a.quiet && !c->img->a.json) {
         va_list ap;
         va_start(ap, fmt);
         vprintf(fmt, ap);
@@ -241,8 +242,29 @@ static void say(const struct compare *c, const char *fmt, ...)
     }
 }
 
+static int answer_json(const struct compare *c, const char *reason)
+{
+    if (!c->img->a.quiet) {
+        AUTO_JSON json_t *j =
+            json_pack("{s:b, s:b}", "identical", reason == NULL, "same-size", c->end == c->common);
+        if (reason) {
+            json_object_set_new(j, "reason", json_string(reason));
+        }
+        if (reason && c->finding != NOTHING) {
+            json_object_set_new(j, "offset", json_integer((json_int_t)c->found_at));
+        }
+        img_print_json(j);
+    }
+    return reason ? DIFFERENT : SAME;
+}
+
 static int answer(const struct compare *c)
 {
+    if (c->img->a.json && c->finding <= STATUS_MISMATCH) {
+        return answer_json(c, c->finding == CONTENT           ? "content"
+                              : c->finding == STATUS_MISMATCH ? "block-status"
+                                                              : NULL);
+    }
     switch (c->finding) {
     case NOTHING:
         say(c, "Images are identical.\n");
@@ -295,7 +317,7 @@ static co_fn int compare(struct compare *c)
     }
     if (c->img->a.strict && c->end != c->common) {
         say(c, "Strict mode: Image size mismatch!\n");
-        return DIFFERENT;
+        return c->img->a.json ? answer_json(c, "size") : DIFFERENT;
     }
     img_progress_start(&c->progress, c->img->a.progress && !c->img->a.quiet, c->end, 2);
     compare_all(c);
@@ -324,6 +346,7 @@ static const struct img_arg args[] = {
     {'F', "b-format", IMG_ARG_STRING, IMG_FIELD(format2), "FORMAT",
      "format of the second image (default: probed)"},
     {'s', "strict", IMG_ARG_FLAG, IMG_FIELD(strict), NULL, "sizes and allocation must be the same too"},
+    IMG_ARG_OUTPUT_FORMAT,
     IMG_ARG_PROGRESS,
     IMG_ARG_QUIET,
     IMG_ARG_SRC_CACHE,
