@@ -7,9 +7,10 @@
 Image number i (made in DIR, from seed + i) takes the next values of every dimension: version, cluster size,
 refcount width, subclusters, compression, data file, backing file, preallocation, lazy refcounts. After
 creation and after every operation (writes, zeroes, discards, compressed writes, resizes, snapshots,
-bitmaps; each by qemu-io and qemu-img or by blkproof under their names, at random):
+bitmaps, amend, rebase, commit; each by qemu-io and qemu-img or by blkproof under their names, at random):
     - `qemu-img check` finds no error and no leak, and so does ours,
-    - QEMU and we read the same bytes, and they are what a plain bytearray says they must be.
+    - QEMU and we read the same bytes, and they are what a plain bytearray says they must be,
+    - QEMU (qemu-nbd, nbdinfo) finds in each bitmap the bits of what was written since, and no others.
 A failure prints the command line that repeats it, and the history. Only the Python standard library.
 """
 import argparse
@@ -35,13 +36,40 @@ def abbreviated(text, lines=12):
     return "\n".join(text[:lines] + (["..."] if len(text) > lines else []))
 
 
+class Bitmap:
+    """What was written while it was enabled: bits that must be set, and those that may be."""
+
+    def __init__(self, granularity):
+        self.granularity, self.enabled = granularity, True
+        self.must, self.may = set(), set()
+
+    def grains(self, start, length):
+        return range(start // self.granularity, -(-(start + length) // self.granularity)) if length > 0 else ()
+
+    def mark(self, start, length, surely=True):
+        if self.enabled:
+            self.may.update(self.grains(start, length))
+            if surely:
+                self.must.update(self.grains(start, length))
+
+    def merge(self, other):
+        for mine, its in (self.must, other.must), (self.may, other.may):
+            for i in its:
+                mine.update(self.grains(i * other.granularity, other.granularity))
+
+    def cut(self, size):
+        whole, any_of = size // self.granularity, -(-size // self.granularity)
+        self.must = {i for i in self.must if i < whole}
+        self.may = {i for i in self.may if i < any_of}
+
+
 class Image:
     def __init__(self, seed, index, folder, say):
         self.rng = random.Random(seed)
         self.dir, self.say = folder, say
         self.history = []
         self.snapshots = {}  # name: contents
-        self.bitmaps = []
+        self.bitmaps = {}  # name: Bitmap
         self.names = 0
         os.makedirs(self.dir, exist_ok=True)
         self.choose(index)
@@ -88,7 +116,8 @@ class Image:
         # Compressed clusters share a host cluster, each with a reference, and a snapshot doubles them: what a
         # narrow width cannot count, QEMU and we refuse. Such an image has the one or the other.
         self.compresses = not self.data_file and (self.width > 8 or r.random() < 0.5)
-        self.can_snapshot = not self.data_file and self.width > 1 and not (self.compresses and self.width <= 8)
+        self.narrow = self.width <= 8  # amend does not cross this line
+        self.can_snapshot = not self.data_file and self.width > 1 and not (self.compresses and self.narrow)
         self.zstd = self.v3 and r.random() < 0.5
         self.lazy = self.v3 and r.random() < 0.25
         self.prealloc = r.choice(["off", "metadata"]) if not self.backing else "off"
@@ -124,6 +153,7 @@ class Image:
                 compressed = ["-c"] if self.rng.random() < 0.5 else []
                 self.run(self.somebody(), "qemu-img", "convert", *compressed, "-f", "raw", "-O", "qcow2", "b.raw", name)
             extra = ["-b", name, "-F", self.backing]
+            self.base_size = size
         else:
             self.base = bytes(self.size)
         self.run(self.somebody(), "qemu-img", "create", "-q", "-f", "qcow2", "-o", self.options(), *extra, "i.qcow2",
@@ -164,6 +194,25 @@ class Image:
         names = [b["name"] for b in told["qemu"]["bitmaps"]]
         if names != sorted(self.bitmaps):
             raise Failure("bitmaps are %s instead of %s" % (names, sorted(self.bitmaps)))
+        for name in names:
+            self.same_bits(name, self.bitmaps[name])
+
+    def same_bits(self, name, b):
+        b.cut(len(self.model))
+        _, text = self.run("qemu", "nbdinfo", "--map=qemu:dirty-bitmap:" + name, "--json", "--", "[", "qemu-nbd", "-r", "-f",
+                           "qcow2", "-B", name, "i.qcow2", "]")
+        self.history.pop()
+        got = set()
+        for extent in json.loads(text):
+            if extent["type"] & 1:
+                got.update(b.grains(extent["offset"], min(extent["length"], len(self.model) - extent["offset"])))
+        if b.must - got or got - b.may:
+            raise Failure("bitmap %s (granularity %d) lacks the bits %s and has %s too many" % (
+                name, b.granularity, sorted(b.must - got)[:8], sorted(got - b.may)[:8]))
+
+    def mark(self, start, length, surely=True):
+        for b in self.bitmaps.values():
+            b.mark(start, length, surely)
 
     def same_contents(self, model, *args):
         for who in "qemu", "ours":
@@ -207,6 +256,7 @@ class Image:
                 data = bytes([byte]) * length
                 commands.append("write -q -P %d %d %d" % (byte, start, length))
             self.model[start:start + length] = data
+            self.mark(start, length)
         self.io(who, *commands)
 
     def op_aio(self):
@@ -219,18 +269,21 @@ class Image:
             byte = self.rng.randrange(1, 256)
             commands.append("aio_write -q -P %d %d %d" % (byte, start, length))
             self.model[start:start + length] = bytes([byte]) * length
+            self.mark(start, length)
         self.io(self.somebody(), *commands, "aio_flush")
 
     def op_zero(self):
         start, length = self.range(self.rng.choice([1, 512, self.cluster]))
         self.io(self.somebody(), "write -q -z %s %d %d" % (self.rng.choice(["", "-u"]), start, length))
         self.model[start:start + length] = bytes(length)
+        self.mark(start, length)
 
     def op_discard(self):
         """Each sector shows what it held, zeroes, or the backing file; which of them is then fixed."""
         start, length = self.range(self.rng.choice([512, self.cluster, self.cluster]))
         length = length // 512 * 512
         self.io(self.somebody(), "discard -q %d %d" % (start, length))
+        self.mark(start, length, False)  # what is less than a cluster may be left out
         got = self.contents("qemu", "-f", "qcow2")
         base = self.base.ljust(len(self.model), b"\0")
         for at in range(start, start + length, 512):
@@ -259,6 +312,7 @@ class Image:
             else:
                 commands.append("write -q -P %d %d %d" % (byte, start, length))
             self.model[start:start + length] = data
+            self.mark(start, length)
         self.io(who, *commands)
 
     def op_resize(self):
@@ -272,6 +326,8 @@ class Image:
         self.model = self.model[:size].ljust(size, b"\0")
         # Behind the new end the backing file stays hidden when the image grows again.
         self.base = self.base[:size]
+        for b in self.bitmaps.values():
+            b.cut(size)
 
     def op_snapshot(self):
         r = self.rng
@@ -300,20 +356,64 @@ class Image:
     def op_bitmap(self):
         if not self.v3:
             return False
-        if self.bitmaps and self.rng.random() < 0.5:
-            name = self.rng.choice(self.bitmaps)
-            what = self.rng.choice(["--remove", "--clear", "--disable", "--enable"])
-            if what == "--remove":
-                self.bitmaps.remove(name)
+        if self.bitmaps and (self.rng.random() < 0.6 or len(self.bitmaps) == 4):
+            name = self.rng.choice(sorted(self.bitmaps))
+            b, what = self.bitmaps[name], [self.rng.choice(["--remove", "--clear", "--disable", "--enable", "--merge"])]
+            if what[0] == "--remove":
+                del self.bitmaps[name]
+            elif what[0] == "--clear":
+                b.must, b.may = set(), set()
+            elif what[0] == "--merge":
+                what.append(self.rng.choice(sorted(self.bitmaps)))
+                b.merge(self.bitmaps[what[1]])
+            else:
+                b.enabled = what[0] == "--enable"
         else:
-            name, what = "b%d" % self.names, "--add"
+            granularity = 512 << self.rng.randrange(0, 9)
+            name, what = "b%d" % self.names, ["--add", "-g", granularity]
             self.names += 1
-            self.bitmaps.append(name)
-        self.run(self.somebody(), "qemu-img", "bitmap", what, "-f", "qcow2", "i.qcow2", name)
+            self.bitmaps[name] = Bitmap(granularity)
+        self.run(self.somebody(), "qemu-img", "bitmap", *what, "-f", "qcow2", "i.qcow2", name)
+
+    def op_amend(self):
+        r = self.rng
+        may_be_v2 = not (self.bitmaps or self.data_file or self.subclusters or self.zstd) and self.width == 16 and \
+            all(len(s) == len(self.model) for s in self.snapshots.values())
+        what = r.choice(["version"] * (may_be_v2 or not self.v3) + ["width", "lazy"] * self.v3)
+        if what == "version":
+            self.v3 = not self.v3
+            option = "compat=" + ("1.1" if self.v3 else "0.10")
+        elif what == "width":
+            self.width = r.choice([w for w in WIDTHS if w >= self.width and (w <= 8) == self.narrow] + [64])
+            self.narrow = self.narrow and self.width <= 8
+            option = "refcount_bits=%d" % self.width
+        else:
+            option = "lazy_refcounts=" + r.choice(["on", "off"])
+        self.run(self.somebody(), "qemu-img", "amend", "-f", "qcow2", "-o", option, "i.qcow2")
+
+    def op_rebase(self):
+        """Onto a file with other content; snapshots would show it."""
+        if not self.backing or self.snapshots:
+            return False
+        size = self.rng.choice([len(self.model), len(self.model) // 2 // 512 * 512 + 512])
+        name = "n%d.raw" % self.names
+        self.names += 1
+        data = self.fill_random(name, size)
+        self.run(self.somebody(), "qemu-img", "rebase", "-f", "qcow2", "-b", name, "-F", "raw", "i.qcow2")
+        self.base, self.base_size = data[:len(self.model)], size
+        self.mark(0, len(self.model), False)
+
+    def op_commit(self):
+        """Everything goes into the backing file; what the image shows stays the same, and so do bitmaps."""
+        if not self.backing or self.snapshots or self.base_size > len(self.model):
+            return False
+        self.run(self.somebody(), "qemu-img", "commit", "-q", "-f", "qcow2", "i.qcow2")
+        self.base, self.base_size = bytes(self.model), len(self.model)
 
     def step(self):
         ops = [self.op_write] * 4 + [self.op_aio] * 2 + [self.op_zero] * 2 + [self.op_discard] * 2
-        ops += [self.op_snapshot] * 2 + [self.op_resize, self.op_bitmap]
+        ops += [self.op_snapshot] * 2 + [self.op_resize] + [self.op_bitmap] * 2
+        ops += [self.op_amend, self.op_rebase, self.op_commit]
         ops += [self.op_compressed] * 2 * self.compresses
         while self.rng.choice(ops)() is False:
             pass
