@@ -201,7 +201,7 @@ static void find_apart(struct fault_index *x, const struct fault_class *c, const
         at = at[half] <= asked->start ? at + half : at;
         n -= half;
     }
-    for (size_t i = (size_t)(at - c->starts); i < c->nspans && c->spans[i].start < asked->end; i++) {
+    for (size_t i = (size_t)(at - c->starts); i < c->nspans && c->starts[i] < asked->end; i++) {
         if (c->spans[i].end > asked->start) {
             mark(x, c->spans[i].rule, hits);
         }

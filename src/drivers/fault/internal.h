@@ -67,23 +67,28 @@ extern const struct fault_action fault_actions[]; /* ends with {0} */
 #define OPS_USUAL (1u << REQ_READ | 1u << REQ_WRITE | 1u << REQ_ZERO | 1u << REQ_DISCARD | 1u << REQ_FLUSH)
 
 struct fault_rule {
+    /* What every match looks at comes first, in two lines of the processor's cache: see rule.c. */
+    struct fault_counters c;
+    uint64_t skip, nth, every, count;
+    int action;                                           /* index in fault_actions */
+    uint8_t holds[FAULT_ASKS_MAX], turns[FAULT_ASKS_MAX]; /* rows of fault_members to ask */
+    uint8_t nholds, nturns;
+    bool armed;     /* its event has happened, and none since that armed others */
+    bool exhausted; /* the budget is used up, or the dead-man timer has switched it off */
+    int event;      /* enum block_event, or FAULT_NO_EVENT */
+    uint64_t state;
+
     unsigned refs;
     json_t *spec; /* its members as given; id and tag always */
     char *id, *tag;
-    uint64_t key;                                         /* of the generator: follows from the id */
-    int action;                                           /* index in fault_actions */
-    uint8_t holds[FAULT_ASKS_MAX], turns[FAULT_ASKS_MAX]; /* rows of fault_members to ask */
-    unsigned nholds, nturns;
+    uint64_t key; /* of the generator: follows from the id */
     bool enabled;
 
-    /* selectors */
+    /* the other selectors */
     unsigned ops;                    /* bit per enum req_op */
     unsigned flags_set, flags_clear; /* enum req_flags */
     struct fault_range *ranges;      /* NULL: everywhere */
     unsigned nranges;
-    int event; /* enum block_event, or FAULT_NO_EVENT */
-    uint64_t state;
-    uint64_t skip, nth, every, count;
     uint64_t chance; /* of 2^64 */
 
     /* parameters of actions */
@@ -93,11 +98,7 @@ struct fault_rule {
     uint64_t delay_ns, deadman_ns, new_state;
     bool deadman_given;
 
-    /* what happened */
-    struct fault_counters c;
-    bool armed;                  /* its event has happened, and none since that armed others */
-    bool exhausted;              /* the budget is used up, or the dead-man timer has switched it off */
-    bool lapsed;                 /* it was the timer */
+    bool lapsed;                 /* it is exhausted by the timer */
     bool removed;                /* no longer in the list */
     bool fresh;                  /* added by the change that is being made */
     struct fault_rule *replaces; /* in a draft: the rule in the list that gets these members */
