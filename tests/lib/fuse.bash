@@ -27,6 +27,10 @@ need_loop() {
 mounted() {
     awk -v p="$(readlink -f "$(dirname "$1")")/$(basename "$1")" '$5 == p { found = 1 } END { exit !found }' /proc/self/mountinfo
 }
+# unmount FILE: as whoever we are.
+unmount() {
+    if [ "$(id -u)" = 0 ]; then umount "$1"; else fusermount3 -u "$1"; fi
+}
 not_mounted() { ! mounted "$1"; }
 
 # fuse_serve NAME FILE ARG...: `blkproof serve --fuse FILE ARG...` in the background, mounted when this returns.
@@ -63,6 +67,6 @@ teardown() {
     done
     stop_all
     for m in $(awk -v t="$BATS_TEST_TMPDIR/" 'index($5, t) == 1 { print $5 }' /proc/self/mountinfo | tac); do
-        umount -l "$m" 2>/dev/null || true
+        umount -l "$m" 2>/dev/null || fusermount3 -uzq "$m" || true
     done
 }
