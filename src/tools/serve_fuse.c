@@ -39,6 +39,12 @@ int serve_fuse_resolve(struct serve *s, struct err *err)
             return err_set(err, -EINVAL, "--fuse=%s: no image has the export name '%.*s'", p->name,
                            (int)p->name_len, p->name);
         }
+        for (unsigned j = 0; s->fuse_growable && j < i; j++) {
+            if (s->places[j].image == p->image) { /* two that grow it would cut each other off */
+                return err_set(err, -EINVAL, "--fuse=%s: with --fuse-growable a disk has one place only",
+                               p->file);
+            }
+        }
     }
     if (s->nplaces == 0 && (s->fuse_growable || s->fuse_allow_other)) {
         return err_set(err, -EINVAL, "%s is of no use without --fuse=FILE",

@@ -44,6 +44,8 @@ waits_for_fuse() { [ "$(<"/proc/$1/wchan")" = request_wait_answer ]; }
     equal "$output" "blkproof: --fuse=f: which of the images? --fuse=NAME=f (see 'blkproof serve --help')"
     expect 2 blkproof serve --fuse c=f a=image b=image
     equal "$output" "blkproof: --fuse=c=f: no image has the export name 'c' (see 'blkproof serve --help')"
+    expect 2 blkproof serve --fuse-growable --fuse f --fuse g image
+    equal "$output" "blkproof: --fuse=g: with --fuse-growable a disk has one place only (see 'blkproof serve --help')"
     expect 2 blkproof serve --fuse-growable image
     equal "$output" "blkproof: --fuse-growable is of no use without --fuse=FILE (see 'blkproof serve --help')"
     expect 2 blkproof serve --fuse-allow-other image
