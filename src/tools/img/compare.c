@@ -234,12 +234,14 @@ static void say(const struct compare *c, const char *fmt, ...) PRINTF(2, 3);
 
 static void say(const struct compare *c, const char *fmt, ...)
 {
-    if (!c->img->a.quiet && !c->img->a.json) {
-        va_list ap;
-        va_start(ap, fmt);
-        vprintf(fmt, ap);
-        va_end(ap);
+    va_list ap;
+
+    if (c->img->a.quiet || c->img->a.json) {
+        return;
     }
+    va_start(ap, fmt);
+    vprintf(fmt, ap);
+    va_end(ap);
 }
 
 static int answer_json(const struct compare *c, const char *reason)
