@@ -6,7 +6,7 @@
 # they print, their exit status and the files they leave must be the same.
 #
 # Filtered, because newer versions of QEMU (or this project, on purpose) say otherwise than 7.2:
-# "compressed" in map, the child nodes of info, an error's file name said twice.
+# "compressed" in map, the child nodes of info, an error's file name said twice, a number beside an error's text.
 
 load ../lib/common
 
@@ -27,6 +27,7 @@ peer_filter() {
         s/\n    "children": \[.*?\n    \],//sg;
         s/(Could not open \x27[^\x27]*\x27: )\1/$1/g;
         s/#block\d+/#block/g;
+        s/(Could not create snapshot \x27[^\x27]*\x27: )-\d+ \((.*)\)$/$1$2/mg;
         s/Run completed in [\d.]+ seconds/Run completed in N seconds/;'
 }
 
