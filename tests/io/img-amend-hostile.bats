@@ -23,4 +23,5 @@ setup() {
     truncate -s 1T a.img
     expect 0 blkproof img amend -o refcount_bits=8 a.img
     expect 0 blkproof img check a.img
+    [ "$(du -k a.img | cut -f1)" -lt 4096 ]
 }

@@ -145,7 +145,7 @@ static co_fn int make_blocks(const struct rebuild *b, bool write, struct err *er
                 qcow2_write_ref(block, k - base, b->order, refs);
             }
         }
-        if (r == 0 && write) {
+        if (r == 0 && write && !buffer_is_zero(block, q->cluster_bytes)) { /* else: a hole, behind the end */
             r = qcow2_write_meta(b->n, 0, (b->first + i) << q->cluster_bits, block, q->cluster_bytes);
             r = r < 0 ? err_set_errno(err, r, "Could not write a refcount block") : 0;
         }
