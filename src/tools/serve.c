@@ -15,11 +15,8 @@
 #include "base/size.h"
 #include "block/driver.h"
 #include "block/own.h"
-#include "drivers/verify/verify.h"
 #include "tools/serve_fuse.h"
 #include "tools/serve_run.h"
-
-#define VERIFIERS_MAX 256 /* nodes that --report and --scrub act on: far more than one disk has */
 
 #define RELEASE_EVERY_NS (10 * NS_PER_MS)
 
@@ -62,8 +59,6 @@ static void on_stop(struct graph *g, struct node *n)
     serve_wind_down(container_of(g, struct serve, graph));
 }
 
-static void release_all(struct serve *s);
-static void scrub_now(void *arg);
 static void remove_traces(struct serve *s);
 
 /* While images are opened nothing is there that would have to end well, and an open may hang for as
@@ -88,11 +83,9 @@ static void take_signal(struct serve *s, int signal, bool from_terminal)
             die_of(signal);
         }
     } else if (signal == SIGUSR1) {
-        release_all(s);
+        serve_release(s);
     } else if (signal == SIGUSR2) {
-        if (!s->scrubbing && !s->end) {
-            s->scrubbing = co_start_later(scrub_now, s) == 0;
-        }
+        serve_scrub_begin(s);
     } else if (s->draining && s->signal) {
         tool_error(s->tool, "asked twice to end: requests under way are not finished");
         remove_traces(s);
@@ -167,59 +160,6 @@ static int open_images(struct serve *s)
         }
     }
     return 0;
-}
-
-struct verifiers {
-    struct node *nodes[VERIFIERS_MAX];
-    unsigned count;
-};
-
-static void find_verifiers(struct node *n, struct verifiers *v)
-{
-    for (unsigned i = 0; i < v->count; i++) {
-        if (v->nodes[i] == n) {
-            return;
-        }
-    }
-    if (verify_is(n) && v->count < VERIFIERS_MAX) {
-        v->nodes[v->count++] = n;
-    }
-    for (unsigned i = 0; i < node_children(n); i++) {
-        struct node *child = node_child_at(n, i, NULL);
-        if (child) {
-            find_verifiers(child, v);
-        }
-    }
-}
-
-static struct verifiers all_verifiers(const struct serve *s)
-{
-    struct verifiers v = {0};
-
-    for (unsigned i = 0; i < s->nimages; i++) {
-        if (s->images[i].node) {
-            find_verifiers(s->images[i].node, &v);
-        }
-    }
-    return v;
-}
-
-static int set_report(struct serve *s)
-{
-    struct verifiers v = all_verifiers(s);
-    struct err err = {0};
-
-    if (v.count == 0 && (s->report || s->scrub)) {
-        err_set(&err, -EINVAL, "%s needs a blkverify device: no image has one",
-                s->report ? "--report" : "--scrub");
-        return fail(s, &err);
-    }
-    if (v.count > 1 && s->report) {
-        err_set(&err, -EINVAL,
-                "--report is for one blkverify device, and there are %u: use their option report", v.count);
-        return fail(s, &err);
-    }
-    return s->report && verify_report_to(v.nodes[0], s->report, &err) < 0 ? fail(s, &err) : 0;
 }
 
 /* With --run and no address: a socket that nobody else can reach. */
@@ -383,8 +323,11 @@ static int begin(struct serve *s)
         return fail(s, &err);
     }
     s->watching = co_start_later(watch_signals, s) == 0;
-    if (open_images(s) < 0 || set_report(s) < 0) {
+    if (open_images(s) < 0) {
         return -1;
+    }
+    if (serve_set_report(s, &err) < 0) {
+        return fail(s, &err);
     }
     s->opened = true;
     if (serve_qmp_begin(s, &err) < 0) {
@@ -418,77 +361,6 @@ static void flush_all(struct serve *s)
     }
 }
 
-static bool show_progress(void *opaque, uint64_t done, uint64_t total)
-{
-    struct serve *s = opaque;
-
-    if (s->progress) {
-        printf("    (%.2f/100%%)\r", total ? 100.0 * (double)done / (double)total : 100.0);
-        fflush(stdout);
-    }
-    return !s->signal && !(s->scrubbing && s->end); /* a signal that comes now ends the scrub */
-}
-
-/* Returns what verify_scrub does, having said what went wrong. */
-static int scrub_one(struct serve *s, struct node *n, struct verify_scrub_result *ret_result)
-{
-    uint64_t before = s->graph.mismatches;
-    int rc = verify_scrub(n, show_progress, s, ret_result);
-
-    if (s->progress) {
-        putchar('\n');
-    }
-    if (rc == -ECANCELED) {
-        tool_error(s->tool, "the scrub of '%s' was interrupted", node_filename(n));
-    } else if (rc < 0 && s->graph.mismatches == before) {
-        tool_error(s->tool, "scrub '%s': %s", node_filename(n), err_name(rc));
-    }
-    return rc;
-}
-
-static void scrub_all(struct serve *s)
-{
-    struct verifiers v = all_verifiers(s);
-    int rc = 0;
-
-    s->signal = 0; /* the one that ended the server has done its work */
-    for (unsigned i = 0; i < v.count && rc != -ECANCELED; i++) {
-        struct verify_scrub_result result = {0};
-        rc = scrub_one(s, v.nodes[i], &result);
-        s->failed |= rc < 0;
-    }
-}
-
-/* On demand, while clients go on. The images stay open until it has ended: see finish. */
-static void scrub_now(void *arg)
-{
-    struct serve *s = arg;
-    struct verifiers v = all_verifiers(s);
-    int rc = 0;
-
-    for (unsigned i = 0; i < v.count && rc != -ECANCELED; i++) {
-        struct verify_scrub_result result = {0};
-        rc = scrub_one(s, v.nodes[i], &result);
-        if (rc != -ECANCELED && !s->quiet) {
-            tool_error(s->tool,
-                       "scrub of '%s': %llu bytes compared, %llu in holes of both sides, %llu mismatches",
-                       node_filename(v.nodes[i]), (unsigned long long)result.compared_bytes,
-                       (unsigned long long)result.skipped_bytes, (unsigned long long)result.mismatches);
-        }
-    }
-    s->scrubbing = false;
-    co_queue_wake_all(&s->changed);
-}
-
-static void release_all(struct serve *s)
-{
-    struct verifiers v = all_verifiers(s);
-
-    for (unsigned i = 0; i < v.count; i++) {
-        verify_release(v.nodes[i]);
-    }
-}
-
 /* What fault rules hold back, and whatever else a driver does. */
 static void unhold_all(struct serve *s)
 {
@@ -508,7 +380,7 @@ static void release_held(void *arg)
     struct serve *s = arg;
 
     while (!s->finished) {
-        release_all(s);
+        serve_release(s);
         unhold_all(s);
         co_sleep_ns(RELEASE_EVERY_NS);
     }
@@ -572,7 +444,7 @@ static void finish(struct serve *s)
     flush_all(s);
     s->draining = false;
     if (s->scrub && !s->failed) {
-        scrub_all(s);
+        serve_scrub_all(s);
     }
     s->finished = true;
     if (s->watching) {

@@ -55,7 +55,7 @@ struct serve {
     bool opened;    /* all images are */
     bool watching;  /* the coroutine that waits for signals is alive */
     bool releasing; /* so is release_held */
-    bool scrubbing; /* so is scrub_now */
+    bool scrubbing; /* so is a scrub */
     bool finished;  /* both shall end */
     bool hung;      /* some requests will never end */
     bool draining;  /* what is in flight is being finished */
@@ -83,6 +83,17 @@ size_t serve_name_len(const char *text);
 void serve_wind_down(struct serve *s);
 /* With --once: was it the last? */
 void serve_client_left(struct serve *s);
+
+/* ---- serve_verify.c: the verifiers among the disks ---- */
+
+/* What --report and --scrub need is there; the report goes where it was told to. */
+co_fn int serve_set_report(struct serve *s, struct err *err);
+/* Scrub while clients go on (s->scrubbing until it has ended); the images stay open meanwhile. */
+void serve_scrub_begin(struct serve *s);
+/* At the end: what it finds is a failure. */
+co_fn void serve_scrub_all(struct serve *s);
+/* Let go of the requests that on-mismatch=pause holds. */
+void serve_release(struct serve *s);
 
 /* ---- serve_qmp.c: the monitor ---- */
 
