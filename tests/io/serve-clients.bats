@@ -53,13 +53,16 @@ greeted(second)"
     bg s bash -c "ulimit -n 16; exec blkproof serve --nbd 'unix:$(sock s)' --handshake-timeout=0 -f raw disk.img"
     wait_for_socket "$(sock s)" s
     python3 -c "
-import socket
+import socket, time
 def dial():
     s = socket.socket(socket.AF_UNIX)
     s.settimeout(60)
     s.connect('$(sock s)')
     return s
-for s in [dial() for i in range(40)]: # more than 16: each gets its turn when those before it have gone
+all = [dial() for i in range(40)] # more than 16: each gets its turn when those before it have gone
+while 'Too many open files' not in open('s.err').read():
+    time.sleep(0.01)
+for s in all:
     assert s.recv(18, socket.MSG_WAITALL) == b'NBDMAGICIHAVEOPT\0\3'
     s.close()"
     nbdsh -u "$(uri s)" -c 'h.pread(512, 0)'
