@@ -6,6 +6,7 @@
  * to the file fails. Afterwards the image is consistent but for leaks, and what was under way is there as a
  * whole or not at all.
  */
+#include "any_failing.h"
 #include "qcow2-play.h"
 
 struct admin {
@@ -397,24 +398,6 @@ static void fail_each(enum sim_op op, bool sticky)
             world_run(seed, play_main, &scene);
         }
     }
-}
-
-static void any_failing_write(void **state)
-{
-    fail_each(SIM_WRITE, false);
-    fail_each(SIM_WRITE, true);
-}
-
-static void any_failing_flush(void **state)
-{
-    fail_each(SIM_SYNC, false);
-    fail_each(SIM_SYNC, true);
-}
-
-static void any_failing_read(void **state)
-{
-    fail_each(SIM_READ, false);
-    fail_each(SIM_READ, true);
 }
 
 int main(void)

@@ -5,6 +5,7 @@
  * image is opened again: it is consistent but for leaks, a flushed sector is there, an unflushed one
  * is old or new, and no sector shows anything else.
  */
+#include "any_failing.h"
 #include "qcow2-check.h"
 
 #include "base/option.h"
@@ -345,24 +346,6 @@ static void fail_each(enum sim_op op, bool sticky)
             world_run(100 + k, play_main, &scene);
         }
     }
-}
-
-static void any_failing_write(void **state)
-{
-    fail_each(SIM_WRITE, false);
-    fail_each(SIM_WRITE, true);
-}
-
-static void any_failing_flush(void **state)
-{
-    fail_each(SIM_SYNC, false);
-    fail_each(SIM_SYNC, true);
-}
-
-static void any_failing_read(void **state)
-{
-    fail_each(SIM_READ, false);
-    fail_each(SIM_READ, true);
 }
 
 /* Nothing fails: what was written is there, nothing leaks. */

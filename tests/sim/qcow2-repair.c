@@ -4,6 +4,7 @@
  * bitmaps; what says how often clusters are used is damaged, guest data is not. Whatever was done to it by
  * then, everything can still be read, and another repair makes it whole.
  */
+#include "any_failing.h"
 #include "qcow2-play.h"
 
 /* ---- an image ---- */
@@ -217,24 +218,6 @@ static void fail_each(enum sim_op op, bool sticky)
             world_run(seed, play_main, &scene);
         }
     }
-}
-
-static void any_failing_write(void **state)
-{
-    fail_each(SIM_WRITE, false);
-    fail_each(SIM_WRITE, true);
-}
-
-static void any_failing_flush(void **state)
-{
-    fail_each(SIM_SYNC, false);
-    fail_each(SIM_SYNC, true);
-}
-
-static void any_failing_read(void **state)
-{
-    fail_each(SIM_READ, false);
-    fail_each(SIM_READ, true);
 }
 
 int main(void)
