@@ -8,6 +8,7 @@
 
 #include "base/option.h"
 #include "block/block.h"
+#include "block/explain.h"
 
 /* The blkdebug events, in QEMU's order. (clang-format 14 never comes to rest on this list.) */
 /* clang-format off */
@@ -219,6 +220,8 @@ struct driver {
     /* Let go of the requests that the node holds back; see node_unhold. May come before open. Default:
      * it holds none. */
     void (*unhold)(struct node *n, bool ending);
+    /* Did this node do, on purpose, what was seen? See explain.h; must not wait. Default: no. */
+    bool (*explain)(const struct node *n, const struct blame *b, struct explanation *ret);
     const struct format_ops *format;
     /* FORMAT: 0 (no) to 100 (certainly) for the first @len bytes of a file. */
     int (*probe)(const uint8_t *buf, size_t len, const char *filename);
