@@ -126,8 +126,9 @@ struct fault_event; /* drivers/fault/fault.h */
 
 /* What a tool gives and learns. All nodes of a graph live on one loop. */
 struct graph {
-    struct list nodes; /* every open node, in opening order */
-    struct list own;   /* file systems that we serve ourselves: see own.h */
+    struct list nodes;            /* every open node, in opening order */
+    struct list own;              /* file systems that we serve ourselves: see own.h */
+    struct list presence_watches; /* see presence.h */
     /* Text for the user; the library itself never prints. */
     void (*notice)(struct graph *g, enum notice_kind kind, const char *text);
     /* A verifier with on-mismatch=stop found a mismatch: the tool ends the process (io) or winds

@@ -9,6 +9,7 @@
 #include "base/option.h"
 #include "block/block.h"
 #include "block/explain.h"
+#include "block/presence.h"
 
 /* The blkdebug events, in QEMU's order. (clang-format 14 never comes to rest on this list.) */
 /* clang-format off */
@@ -290,6 +291,7 @@ struct node {
     unsigned depth;  /* nodes above it when it was opened */
     unsigned height; /* nodes below it, on the longest way */
     bool read_only;
+    enum presence presence; /* see presence.h */
     bool probed;  /* the format was guessed */
     bool pass_by; /* a filter with the flags of its child that has nothing to do just now */
     uint64_t size;

@@ -14,6 +14,7 @@ void graph_init(struct graph *g)
     *g = (struct graph){0};
     list_init(&g->nodes);
     list_init(&g->own);
+    list_init(&g->presence_watches);
     co_queue_init(&g->resumed);
 }
 

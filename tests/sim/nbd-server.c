@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+#include "block/presence.h"
 #include "export/nbd/conn.h"
 
 #define DISK_BYTES (4 * MiB)
@@ -1050,6 +1051,99 @@ static void a_random_client_sees_what_the_model_says(void **state)
     }
 }
 
+/* ---- a disk that goes and comes back ---- */
+
+SCENARIO(a_disk_that_goes_drops_its_clients_and_refuses_new_ones)
+{
+    static const uint8_t name[] = "disk";
+    struct setup *s = arg;
+
+    begin(s);
+    int fd = log_in(s, true), greeted = dial(s);
+    greet(greeted);
+    ask_expect(fd, NBD_CMD_WRITE_ZEROES, 0, 0, 512, 0);
+    node_set_presence(s->w.node, PRESENCE_REFUSED);
+    CHECK(hears_end(fd));
+    CHECK(reply_to(greeted, NBD_OPT_GO, go_default, sizeof(go_default)) == NBD_REP_ERR_UNKNOWN);
+    CHECK(reply_to(greeted, NBD_OPT_INFO, go_default, sizeof(go_default)) == NBD_REP_ERR_UNKNOWN);
+    int old = dial(s);
+    greet(old);
+    tell_option(old, NBD_OPT_EXPORT_NAME, name, 4);
+    CHECK(hears_end(old));
+    node_set_presence(s->w.node, PRESENCE_HERE);
+    CHECK(reply_to(greeted, NBD_OPT_ABORT, NULL, 0) == NBD_REP_ACK); /* the same one may go on asking */
+    CHECK(hears_end(greeted));
+    int again = log_in(s, true);
+    ask_expect(again, NBD_CMD_WRITE_ZEROES, 0, 0, 512, 0);
+    say_goodbye(again);
+    close(fd);
+    close(old);
+    close(greeted);
+    end(s);
+    CHECK_EQ(s->left, 2);
+    return 0;
+}
+
+struct comeback {
+    struct timer timer;
+    struct node *node;
+};
+
+static void disk_is_back(struct timer *t)
+{
+    node_set_presence(container_of(t, struct comeback, timer)->node, PRESENCE_HERE);
+}
+
+SCENARIO(a_mute_disk_answers_new_clients_when_it_is_back)
+{
+    struct setup *s = arg;
+    struct comeback back = {.timer.fire = disk_is_back};
+
+    begin(s);
+    back.node = s->w.node;
+    int fd = log_in(s, false);
+    node_set_presence(s->w.node, PRESENCE_MUTED);
+    CHECK(hears_end(fd));
+    close(fd);
+    uint64_t from = loop_clock_ns(), down = 3 * NBD_HANDSHAKE_DEFAULT_NS;
+    CHECK_EQ(timer_arm(&back.timer, from + down), 0);
+    fd = log_in(s, true); /* longer than a client may take for its part */
+    CHECK(loop_clock_ns() >= from + down);
+    ask_expect(fd, NBD_CMD_FLUSH, 0, 0, 0, 0);
+    say_goodbye(fd);
+
+    /* and the end of the server does not wait for a disk that stays away */
+    node_set_presence(s->w.node, PRESENCE_MUTED);
+    fd = dial(s);
+    greet(fd);
+    tell_option(fd, NBD_OPT_GO, go_default, sizeof(go_default));
+    co_sleep_ns(NS_PER_SEC);
+    end(s);
+    CHECK(hear_reply(fd, NBD_OPT_GO, &(uint8_t){0}, 0).type == NBD_REP_ERR_UNKNOWN);
+    CHECK(hears_end(fd));
+    close(fd);
+    return 0;
+}
+
+SCENARIO(a_mute_export_can_be_removed)
+{
+    struct setup *s = arg;
+    struct nbd_export *e;
+
+    begin(s);
+    node_set_presence(s->w.node, PRESENCE_MUTED);
+    int fd = dial(s);
+    greet(fd);
+    tell_option(fd, NBD_OPT_GO, go_default, sizeof(go_default));
+    co_sleep_ns(NS_PER_SEC);
+    CHECK_EQ(nbd_server_unexport(s->server, "disk", true, &e, NULL), 0);
+    CHECK(hear_reply(fd, NBD_OPT_GO, &(uint8_t){0}, 0).type == NBD_REP_ERR_UNKNOWN);
+    close(fd);
+    nbd_server_unexport_wait(s->server, e);
+    end(s);
+    return 0;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1075,6 +1169,9 @@ int main(void)
         cmocka_unit_test(requests_may_lie_across_receive_buffers),
         cmocka_unit_test(block_status_tells_holes),
         cmocka_unit_test(a_random_client_sees_what_the_model_says),
+        cmocka_unit_test(a_disk_that_goes_drops_its_clients_and_refuses_new_ones),
+        cmocka_unit_test(a_mute_disk_answers_new_clients_when_it_is_back),
+        cmocka_unit_test(a_mute_export_can_be_removed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

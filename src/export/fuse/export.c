@@ -244,6 +244,7 @@ static void release(struct fuse_export *e)
 {
     struct fuse_op *op, *next;
 
+    presence_unwatch(&e->watch);
     if (e->session) {
         fuse_session_destroy(e->session);
     }
@@ -312,6 +313,8 @@ int fuse_export_create(const struct fuse_export_config *config, struct fuse_expo
         release(e);
         return rc;
     }
+    e->watch = (struct presence_watch){.node = config->node};
+    presence_watch(&e->watch);
     e->own.place = e->path;
     graph_own_add(config->node->graph, &e->own);
     e->running = true;

@@ -14,6 +14,7 @@
 #include <fuse_lowlevel.h>
 
 #include "block/own.h"
+#include "block/presence.h"
 #include "export/fuse/fuse.h"
 
 #define FUSE_TYPE       "blkproof" /* the type of file system is then fuse.blkproof */
@@ -46,7 +47,8 @@ struct fuse_export {
     struct fuse_session *session;
     int fd; /* the session's */
     struct own_fs own;
-    struct timespec since; /* the file's times */
+    struct presence_watch watch; /* of the node: while it is not here, everything fails */
+    struct timespec since;       /* the file's times */
 
     /* receiving */
     uint8_t *rx; /* FUSE_RX_BYTES, or NULL. What precedes a write's data ends where a page ends. */

@@ -26,11 +26,35 @@
 
 /* ---- starting and answering ---- */
 
+/* The disk has gone: nothing that it did reaches anybody. */
+static bool is_gone(const struct fuse_export *e)
+{
+    return e->watch.presence != PRESENCE_HERE;
+}
+
+/* @rc: 0 or -errno; or REQ_DROPPED: who waits is let go by the end of the mount. */
+static void answer(struct fuse_op *op, int rc)
+{
+    if (op->export->dead || rc == REQ_DROPPED) {
+        fuse_reply_none(op->req);
+    } else if (UNLIKELY(is_gone(op->export))) {
+        fuse_reply_err(op->req, EIO);
+    } else {
+        fuse_reply_err(op->req, rc == -ENOTSUP ? EOPNOTSUPP : -rc);
+    }
+}
+
+static co_fn void serve_getattr(struct fuse_op *op);
+
 static void run_op(void *arg)
 {
     struct fuse_op *op = arg;
 
-    op->serve(op);
+    if (UNLIKELY(is_gone(op->export)) && op->serve != serve_getattr) {
+        answer(op, -EIO);
+    } else {
+        op->serve(op);
+    }
     fuse_op_put(op);
 }
 
@@ -55,20 +79,12 @@ static void start(fuse_req_t req, struct fuse_op what)
     }
 }
 
-/* @rc: 0 or -errno; or REQ_DROPPED: who waits is let go by the end of the mount. */
-static void answer(struct fuse_op *op, int rc)
-{
-    if (op->export->dead || rc == REQ_DROPPED) {
-        fuse_reply_none(op->req);
-    } else {
-        fuse_reply_err(op->req, rc == -ENOTSUP ? EOPNOTSUPP : -rc);
-    }
-}
-
 static void answer_data(struct fuse_op *op, const void *buf, size_t bytes)
 {
     if (op->export->dead) {
         fuse_reply_none(op->req);
+    } else if (UNLIKELY(is_gone(op->export))) {
+        fuse_reply_err(op->req, EIO);
     } else {
         fuse_reply_buf(op->req, buf, bytes);
     }
@@ -78,6 +94,8 @@ static void answer_written(struct fuse_op *op, size_t bytes)
 {
     if (op->export->dead) {
         fuse_reply_none(op->req);
+    } else if (UNLIKELY(is_gone(op->export))) {
+        fuse_reply_err(op->req, EIO);
     } else {
         fuse_reply_write(op->req, bytes);
     }

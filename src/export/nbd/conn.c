@@ -83,7 +83,7 @@ static void tell_changed(struct nbd_conn *c, bool connected)
 static void conn_main(void *conn)
 {
     struct nbd_conn *c = conn;
-    bool served = nbd_handshake(c) == 0 && !c->export->removed;
+    bool served = nbd_handshake(c) == 0 && !c->export->removed && c->export->watch.presence == PRESENCE_HERE;
 
     c->negotiating = false;
     if (served) {

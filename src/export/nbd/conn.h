@@ -13,6 +13,7 @@
 #ifndef EXPORT_NBD_CONN_H
 #define EXPORT_NBD_CONN_H
 
+#include "block/presence.h"
 #include "export/listen.h"
 #include "export/nbd/server.h"
 
@@ -38,6 +39,8 @@ struct nbd_export {
     char *name;
     char *description; /* or NULL */
     struct node *node;
+    struct nbd_server *server;
+    struct presence_watch watch; /* of the node */
     bool read_only;
     bool removed; /* not for new clients */
 };

@@ -99,16 +99,35 @@ static void forget(struct nbd_conn *c)
     c->meta_export = NULL;
 }
 
+/* A disk that has gone and is mute lets its clients wait. True when it is there. */
+static bool is_here(struct nbd_conn *c, const struct nbd_export *e)
+{
+    uint64_t limit = c->server->config.handshake_timeout_ns;
+    bool muted = e->watch.presence == PRESENCE_MUTED;
+
+    if (muted) {
+        timer_disarm(&c->handshake_timer); /* it is not the client who takes so long */
+    }
+    while (e->watch.presence == PRESENCE_MUTED && !e->removed && !c->dead && !c->stopping) {
+        co_queue_wait(&c->room);
+    }
+    if (muted && limit != UINT64_MAX && timer_arm(&c->handshake_timer, loop_clock_ns() + limit) < 0) {
+        return false;
+    }
+    return e->watch.presence == PRESENCE_HERE && !e->removed && !c->dead && !c->stopping;
+}
+
 /* ---- one function per option: 0 go on, 1 enter the transmission phase, -errno ---- */
 
 static int opt_export_name(struct nbd_conn *c, const uint8_t *data, uint32_t len)
 {
     uint8_t answer[NBD_BYTES_export_name_reply + NBD_OLD_ZEROES_BYTES] = {0};
 
-    c->export = find_export(c->server, (struct nbd_string){(const char *)data, len});
-    if (!c->export) {
+    const struct nbd_export *e = find_export(c->server, (struct nbd_string){(const char *)data, len});
+    if (!e || !is_here(c, e)) {
         return -ECONNRESET; /* this option has no way to say no */
     }
+    c->export = e;
     nbd_export_name_reply_put(answer,
                               (struct nbd_export_name_reply){.size = node_size(c->export->node),
                                                              .flags = transmission_flags(c, c->export)});
@@ -212,6 +231,9 @@ static int info_or_go(struct nbd_conn *c, uint32_t option, const uint8_t *data, 
     const struct nbd_export *e = find_export(c->server, q.name);
     if (!e) {
         return error(c, option, NBD_REP_ERR_UNKNOWN, "there is no export of this name");
+    }
+    if (!is_here(c, e)) {
+        return error(c, option, NBD_REP_ERR_UNKNOWN, "the disk of this export has gone");
     }
     int rc = send_info(c, option, e, &q);
     if (rc == 0) {

@@ -95,6 +95,7 @@ int nbd_server_create(const struct nbd_server_config *config, struct nbd_server 
 static void export_free(struct nbd_export *e)
 {
     if (e) {
+        presence_unwatch(&e->watch);
         free(e->name);
         free(e->description);
         free(e);
@@ -121,6 +122,20 @@ void nbd_server_destroy(struct nbd_server *s)
     free(s);
 }
 
+/* A disk that goes takes its clients along; when it is back, those that had no answer get it. */
+static void presence_changed(struct presence_watch *w)
+{
+    const struct nbd_export *e = container_of(w, struct nbd_export, watch);
+    struct nbd_conn *c;
+
+    list_for_each (c, &e->server->conns, link) {
+        if (c->export == e && w->presence != PRESENCE_HERE) {
+            conn_fail(c);
+        }
+        co_queue_wake_all(&c->room); /* of those that haggle, the muted wait there */
+    }
+}
+
 int nbd_server_export(struct nbd_server *s, const char *name, struct node *node, bool read_only,
                       const char *description, struct err *err)
 {
@@ -144,12 +159,15 @@ int nbd_server_export(struct nbd_server *s, const char *name, struct node *node,
         *e = (struct nbd_export){.name = strdup(name),
                                  .description = description ? strdup(description) : NULL,
                                  .node = node,
+                                 .server = s,
+                                 .watch = {.node = node, .changed = presence_changed},
                                  .read_only = read_only || node_is_read_only(node)};
     }
     if (!e || !e->name || (description && !e->description)) {
         export_free(e);
         return err_set(err, -ENOMEM, "no memory for export '%s'", name);
     }
+    presence_watch(&e->watch);
     s->exports[s->nexports++] = e;
     return 0;
 }
@@ -191,6 +209,7 @@ int nbd_server_unexport(struct nbd_server *s, const char *name, bool hard, struc
         } else if (c->meta_export == e) {
             c->meta_export = NULL;
         }
+        co_queue_wake_all(&c->room);
     }
     *ret_export = e;
     return 0;
