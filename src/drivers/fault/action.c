@@ -28,7 +28,8 @@ static int delay_check(const struct fault_rule *rule, struct err *err)
     return rule->delay_ns > 0 ? 0 : err_set(err, -EINVAL, "the action delay needs the member delay, a time");
 }
 
-static void delay_decide(struct fault_engine *e, const struct fault_rule *rule, struct fault_verdict *v)
+static void delay_decide(struct fault_engine *e, struct fault_rule *rule, const struct req *r,
+                         struct fault_verdict *v)
 {
     uint64_t *sum = rule->when == FAULT_AFTER ? &v->delay_after_ns : &v->delay_before_ns;
 
@@ -53,7 +54,8 @@ static int state_check(const struct fault_rule *rule, struct err *err)
                : err_set(err, -EINVAL, "the action state needs the member new-state");
 }
 
-static void state_decide(struct fault_engine *e, const struct fault_rule *rule, struct fault_verdict *v)
+static void state_decide(struct fault_engine *e, struct fault_rule *rule, const struct req *r,
+                         struct fault_verdict *v)
 {
     if (!v->new_state) {
         v->new_state = rule;

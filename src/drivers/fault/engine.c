@@ -48,15 +48,15 @@ bool fault_rule_matches(struct fault_engine *e, struct fault_rule *rule, const s
         return false;
     }
     for (unsigned i = 0; r && i < rule->nholds; i++) {
-        if (!fault_members[rule->holds[i]].holds(e, rule, r)) {
+        if (!fault_members[rule->asks[i]].holds(e, rule, r)) {
             return false;
         }
     }
     rule->c.matched++;
     rule->c.last_matched = r ? r->opno : rule->c.last_matched;
     bool turn = true;
-    for (unsigned i = 0; turn && i < rule->nturns; i++) {
-        turn = fault_members[rule->turns[i]].turn(e, rule, r);
+    for (unsigned i = rule->nholds; turn && i < rule->nasks; i++) {
+        turn = fault_members[rule->asks[i]].turn(e, rule, r);
     }
     if (UNLIKELY(!turn && !list_empty(&e->waiting))) {
         fault_waits_check(e);
@@ -89,7 +89,7 @@ static bool try_rule(struct fault_engine *e, struct fault_rule *rule, const stru
     }
     fault_rule_fires(e, rule, r);
     if (a->decide) {
-        a->decide(e, rule, v);
+        a->decide(e, rule, r, v);
     }
     if (a->goes_on) {
         return false;

@@ -3,6 +3,9 @@
  * The fault engine's own declarations.
  *
  *   member.c    the table of what a rule may say: one row, and one function, for each selector
+ *   words.c     members that say something by name
+ *   range.c     ranges of the disk
+ *   select.c    the functions of selectors
  *   action.c    the table of actions: one row, and one function, each
  *   rule.c      a rule from JSON, and back
  *   index.c     from an operation and a range to the rules that may concern it
@@ -24,7 +27,7 @@
 #define FAULT_ERRNO_MAX 4095u /* as the kernel's MAX_ERRNO */
 #define FAULT_STATE_MAX INT32_MAX
 #define FAULT_NO_EVENT  (-1)
-#define FAULT_ASKS_MAX  16 /* selectors that have a function */
+#define FAULT_ASKS_MAX  36 /* selectors that have a function */
 
 struct fault_engine;
 struct fault_rule;
@@ -37,7 +40,7 @@ struct fault_range {
 
 /* ---- tables ---- */
 
-typedef bool fault_ask(const struct fault_engine *e, const struct fault_rule *rule, const struct req *r);
+typedef bool fault_ask(const struct fault_engine *e, struct fault_rule *rule, const struct req *r);
 
 struct fault_member {
     struct option opt; /* name, help; with parse NULL also type, place and range */
@@ -46,7 +49,8 @@ struct fault_member {
     fault_ask *holds; /* a selector that looks at the request; NULL: the index has answered, or turn */
     fault_ask *turn;  /* a selector that looks at how often the rule has matched */
 };
-extern const struct fault_member fault_members[]; /* turn is asked in this order; ends with {0} */
+extern const struct fault_member
+    fault_members[]; /* turn is asked in this order, and stands behind all holds; ends with {0} */
 
 struct fault_action {
     const char *name, *help;
@@ -55,7 +59,8 @@ struct fault_action {
     /* Are its parameters there? */
     int (*check)(const struct fault_rule *rule, struct err *err);
     /* At the instant the request arrives. NULL: nothing. */
-    void (*decide)(struct fault_engine *e, const struct fault_rule *rule, struct fault_verdict *v);
+    void (*decide)(struct fault_engine *e, struct fault_rule *rule, const struct req *r,
+                   struct fault_verdict *v);
     /* Perform the request in its way; NULL: as always. */
     co_fn int (*perform)(struct fault_engine *e, struct fault_rule *rule, struct req *r);
 };
@@ -70,13 +75,13 @@ struct fault_rule {
     /* What every match looks at comes first, in two lines of the processor's cache: see rule.c. */
     struct fault_counters c;
     uint64_t skip, nth, every, count;
-    int action;                                           /* index in fault_actions */
-    uint8_t holds[FAULT_ASKS_MAX], turns[FAULT_ASKS_MAX]; /* rows of fault_members to ask */
-    uint8_t nholds, nturns;
+    uint64_t state;
+    int action;     /* index in fault_actions */
+    int event;      /* enum block_event, or FAULT_NO_EVENT */
     bool armed;     /* its event has happened, and none since that armed others */
     bool exhausted; /* the budget is used up, or the dead-man timer has switched it off */
-    int event;      /* enum block_event, or FAULT_NO_EVENT */
-    uint64_t state;
+    uint8_t nholds, nasks;
+    uint8_t asks[FAULT_ASKS_MAX]; /* rows of fault_members to ask: nholds for holds, the rest for turn */
 
     unsigned refs;
     json_t *spec; /* its members as given; id and tag always */

@@ -51,14 +51,13 @@ static void note_asks(struct fault_rule *rule, unsigned row)
 {
     const struct fault_member *m = &fault_members[row];
 
-    if (m->holds) {
-        assert(rule->nholds < FAULT_ASKS_MAX);
-        rule->holds[rule->nholds++] = (uint8_t)row;
+    if (!m->holds && !m->turn) {
+        return;
     }
-    if (m->turn) {
-        assert(rule->nturns < FAULT_ASKS_MAX);
-        rule->turns[rule->nturns++] = (uint8_t)row;
-    }
+    assert(rule->nasks < FAULT_ASKS_MAX);
+    assert(m->turn || rule->nholds == rule->nasks);
+    rule->asks[rule->nasks++] = (uint8_t)row;
+    rule->nholds += m->holds != NULL;
 }
 
 static int parse_members(struct fault_rule *rule, json_t *spec, struct err *err)
