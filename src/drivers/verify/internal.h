@@ -9,6 +9,7 @@
  *   indeterminate.c  where the test device may legally show more than one thing
  *   diagnose.c       names the cause of wrong data
  *   report.c         says it: lines for people, JSON for programs
+ *   report_file.c    where that goes
  *   scrub.c          compares the whole device
  *
  * Sectors are 512 bytes throughout. Offsets and lengths are bytes and whole sectors, except that the
@@ -238,10 +239,17 @@ struct wrong_read {
 
 co_fn void verify_diagnose(struct node *n, const struct wrong_read *w, struct diagnosis *ret_diagnosis);
 
-/* ---- report.c ---- */
+/* ---- report_file.c ---- */
 
 co_fn int verify_report_open(struct node *n, const char *path, struct err *err);
 void verify_report_close(struct verify *v);
+/* A line for people; as a stand-in for QEMU's programs no details. */
+void verify_notice(struct node *n, enum notice_kind kind, const char *fmt, ...) PRINTF(3, 4);
+/* To the report file and to monitors; @object is used up. */
+void verify_publish(struct node *n, json_t *object);
+
+/* ---- report.c ---- */
+
 co_fn void verify_report_contents(struct node *n, const struct req *r, const uint8_t *test,
                                   const uint8_t *raw);
 co_fn void verify_report_return(struct node *n, const struct req *r, int rc_test, int rc_raw);

@@ -1,15 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Says what was wrong: lines for people through graph->notice, and one JSON object per mismatch into
- * the report file, each by a single write at its end, so that the file is whole up to its last line
- * whatever becomes of the process. As a stand-in for QEMU's programs: one line in their form.
+ * Says what was wrong: lines for people, and one JSON object per mismatch. As a stand-in for QEMU's programs:
+ * one line in their form.
  */
-#include <fcntl.h>
 #include <stdio.h>
-#include <sys/stat.h>
 
 #include "base/json.h"
-#include "block/own.h"
 #include "drivers/verify/internal.h"
 
 #define RUNS_TOLD  16u /* in lines; */
@@ -55,132 +51,6 @@ static const char *past_state(const struct past *p)
                                      : "done";
 }
 
-/* ---- the report file ---- */
-
-/* Every line that we write begins with a brace. What begins otherwise, a disk image most likely, is not ours
- * to append to. */
-static bool holds_reports(const char *path, const struct stat *st)
-{
-    if (!S_ISREG(st->st_mode) || st->st_size == 0) {
-        return true;
-    }
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    char first = '{'; /* what may be written and not read is believed */
-    if (fd >= 0) {
-        ssize_t n = pread(fd, &first, 1, 0);
-        (void)n;
-        close(fd);
-    }
-    return first == '{';
-}
-
-int verify_report_open(struct node *n, const char *path, struct err *err)
-{
-    struct verify *v = n->state;
-    struct stat st;
-    int r = graph_refuse_own(n->graph, path, err);
-
-    if (r < 0) {
-        return r;
-    }
-    /* Not blocking: the open of a pipe that nobody reads would wait. Its writes may. */
-    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666);
-    r = fd < 0 ? -errno : 0;
-    if (r == -ENXIO) {
-        return err_set(err, r, "cannot open the report file '%s': it is a pipe that nobody reads", path);
-    }
-    if (r == 0 && (fstat(fd, &st) < 0 || fcntl(fd, F_SETFL, O_APPEND) < 0)) {
-        r = -errno;
-    }
-    if (r < 0) {
-        err_set_errno(err, r, "cannot open the report file '%s'", path);
-    } else if (S_ISBLK(st.st_mode) || !holds_reports(path, &st)) {
-        r = err_set(err, -EINVAL,
-                    "the report file '%s' holds something else: expected a new file, or one of reports",
-                    path);
-    }
-    if (r < 0) {
-        if (fd >= 0) {
-            close(fd);
-        }
-        return r;
-    }
-    v->report_fd = fd;
-    return 0;
-}
-
-void verify_report_close(struct verify *v)
-{
-    if (v->report_fd >= 0) {
-        close(v->report_fd);
-        v->report_fd = -1;
-    }
-}
-
-static void notice(struct node *n, enum notice_kind kind, const char *fmt, ...) PRINTF(3, 4);
-static void notice(struct node *n, enum notice_kind kind, const char *fmt, ...)
-{
-    char text[512];
-    va_list ap;
-
-    if (!n->graph->notice || (n->graph->standin && kind == NOTICE_DETAIL)) {
-        return;
-    }
-    va_start(ap, fmt);
-    vsnprintf(text, sizeof(text), fmt, ap);
-    va_end(ap);
-    n->graph->notice(n->graph, kind, text);
-}
-
-/* A line that could not be written whole is taken back. */
-static void append_line(struct node *n, int fd, const char *line, size_t len)
-{
-    struct stat before;
-    bool file = fstat(fd, &before) == 0 && S_ISREG(before.st_mode);
-    ssize_t written;
-
-    do {
-        written = write(fd, line, len);
-    } while (written < 0 && errno == EINTR);
-    if (written == (ssize_t)len) {
-        return;
-    }
-    int rc = written < 0 ? -errno : -ENOSPC;
-    if (written > 0 && file && ftruncate(fd, before.st_size) < 0) {
-        rc = -errno;
-    }
-    notice(n, NOTICE_WARNING, "blkverify: cannot write to the report file: %s", err_name(rc));
-}
-
-static void append_json(struct node *n, json_t *object)
-{
-    const struct verify *v = n->state;
-    AUTO_FREE char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
-    AUTO_FREE char *line = NULL;
-    int len = text ? asprintf(&line, "%s\n", text) : -1;
-
-    if (len < 0) {
-        line = NULL;
-        notice(n, NOTICE_WARNING, "blkverify: no memory for the report");
-        return;
-    }
-    append_line(n, v->report_fd, line, (size_t)len);
-}
-
-/* To the report file and to monitors. */
-static void publish(struct node *n, json_t *object)
-{
-    const struct verify *v = n->state;
-
-    if (v->report_fd >= 0) {
-        append_json(n, object);
-    }
-    if (n->graph->event) { /* where nodes go by this member */
-        json_object_set_new(object, "node-name", json_string(node_name(n)));
-    }
-    graph_event(n->graph, "VERIFY_MISMATCH", object);
-}
-
 static const char *policy_word(const struct verify *v)
 {
     static const char *const words[] = {"stop", "error", "report", "pause"};
@@ -215,8 +85,8 @@ static unsigned each_past(const struct history *h, uint64_t offset, uint64_t byt
 
 static void tell_past(void *opaque, const struct past *p)
 {
-    notice(opaque, NOTICE_DETAIL, "    operation %llu: %s offset=%llu bytes=%llu %s", (ull)p->opno,
-           past_word(p), (ull)p->offset, (ull)p->bytes, past_state(p));
+    verify_notice(opaque, NOTICE_DETAIL, "    operation %llu: %s offset=%llu bytes=%llu %s", (ull)p->opno,
+                  past_word(p), (ull)p->offset, (ull)p->bytes, past_state(p));
 }
 
 static void json_past(void *opaque, const struct past *p)
@@ -235,13 +105,14 @@ static void tell_history(struct node *n, uint64_t offset, uint64_t bytes)
 
     snprintf(where, sizeof(where), first == last ? "sector %llu" : "sectors %llu to %llu", first, last);
     if (remembered == 0) {
-        notice(n, NOTICE_DETAIL, "  nothing has been written or discarded since the device was opened");
+        verify_notice(n, NOTICE_DETAIL,
+                      "  nothing has been written or discarded since the device was opened");
         return;
     }
-    notice(n, NOTICE_DETAIL, "  last of %llu remembered %s on %s, the newest first:", remembered,
-           remembered == 1 ? "operation" : "operations", where);
+    verify_notice(n, NOTICE_DETAIL, "  last of %llu remembered %s on %s, the newest first:", remembered,
+                  remembered == 1 ? "operation" : "operations", where);
     if (each_past(&v->history, offset, bytes, tell_past, n) == 0) {
-        notice(n, NOTICE_DETAIL, "    none");
+        verify_notice(n, NOTICE_DETAIL, "    none");
     }
 }
 
@@ -310,41 +181,42 @@ static void tell_dump(struct node *n, const struct req *r, const uint8_t *test, 
 {
     uint64_t start = dump_start(at);
 
-    notice(n, NOTICE_DETAIL, "  %-12s  %-47s  | %s", "offset", "expected", "actual");
+    verify_notice(n, NOTICE_DETAIL, "  %-12s  %-47s  | %s", "offset", "expected", "actual");
     for (uint64_t i = start; i < MIN(start + DUMP_BYTES, r->bytes); i += DUMP_LINE) {
         char expected[3 * DUMP_LINE + 1], actual[3 * DUMP_LINE + 1];
         uint64_t have = MIN((uint64_t)DUMP_LINE, r->bytes - i);
         bool same = memcmp(test + i, raw + i, have) == 0;
         hex_line(expected, raw + i, have);
         hex_line(actual, test + i, have);
-        notice(n, NOTICE_DETAIL, "  0x%010llx  %s %c| %s", (ull)(r->offset + i), expected, same ? ' ' : '*',
-               actual);
+        verify_notice(n, NOTICE_DETAIL, "  0x%010llx  %s %c| %s", (ull)(r->offset + i), expected,
+                      same ? ' ' : '*', actual);
     }
 }
 
 static void tell_runs(struct node *n, const struct req *r, const struct findings *f)
 {
-    notice(n, NOTICE_DETAIL,
-           "  first difference at byte offset %llu, in operation %llu; differing: %llu %s "
-           "in %llu %s",
-           (ull)(r->offset + f->runs[0].at), (ull)r->opno, (ull)f->differing_bytes,
-           f->differing_bytes == 1 ? "byte" : "bytes", (ull)f->run_count, f->run_count == 1 ? "run" : "runs");
+    verify_notice(n, NOTICE_DETAIL,
+                  "  first difference at byte offset %llu, in operation %llu; differing: %llu %s "
+                  "in %llu %s",
+                  (ull)(r->offset + f->runs[0].at), (ull)r->opno, (ull)f->differing_bytes,
+                  f->differing_bytes == 1 ? "byte" : "bytes", (ull)f->run_count,
+                  f->run_count == 1 ? "run" : "runs");
     for (uint64_t i = 0; i < MIN(f->run_count, (uint64_t)RUNS_TOLD); i++) {
-        notice(n, NOTICE_DETAIL, "    offset %llu, %llu %s", (ull)(r->offset + f->runs[i].at),
-               (ull)f->runs[i].bytes, f->runs[i].bytes == 1 ? "byte" : "bytes");
+        verify_notice(n, NOTICE_DETAIL, "    offset %llu, %llu %s", (ull)(r->offset + f->runs[i].at),
+                      (ull)f->runs[i].bytes, f->runs[i].bytes == 1 ? "byte" : "bytes");
     }
     if (f->run_count > RUNS_TOLD) {
-        notice(n, NOTICE_DETAIL, "    and %llu more", (ull)(f->run_count - RUNS_TOLD));
+        verify_notice(n, NOTICE_DETAIL, "    and %llu more", (ull)(f->run_count - RUNS_TOLD));
     }
 }
 
 static void tell_diagnosis(struct node *n, const struct diagnosis *d)
 {
     for (unsigned i = 0; i < d->count; i++) {
-        notice(n, NOTICE_DETAIL, "  %s: %s: %s", i == 0 ? "diagnosis" : "or", cause_name(d->causes[i].cause),
-               d->causes[i].text);
+        verify_notice(n, NOTICE_DETAIL, "  %s: %s: %s", i == 0 ? "diagnosis" : "or",
+                      cause_name(d->causes[i].cause), d->causes[i].text);
     }
-    notice(n, NOTICE_DETAIL, "  a second read of the sector gave %s", d->second_read);
+    verify_notice(n, NOTICE_DETAIL, "  a second read of the sector gave %s", d->second_read);
 }
 
 static json_t *json_hex(const uint8_t *p, uint64_t bytes)
@@ -404,13 +276,14 @@ static void count_mismatch(struct node *n)
 static void tell_contents_line(struct node *n, const struct req *r, uint64_t first)
 {
     if (n->graph->standin) {
-        notice(n, NOTICE_MISMATCH, "blkverify: read offset=%llu bytes=%llu contents mismatch at offset %llu",
-               (ull)r->asked_offset, (ull)r->asked_bytes, (ull)first);
+        verify_notice(n, NOTICE_MISMATCH,
+                      "blkverify: read offset=%llu bytes=%llu contents mismatch at offset %llu",
+                      (ull)r->asked_offset, (ull)r->asked_bytes, (ull)first);
     } else {
-        notice(n, NOTICE_MISMATCH,
-               "blkverify: read sector_num=%llu nb_sectors=%llu contents mismatch in sector "
-               "%llu",
-               (ull)(r->asked_offset / SECTOR_SIZE), asked_sectors(r), (ull)(first / SECTOR_SIZE));
+        verify_notice(n, NOTICE_MISMATCH,
+                      "blkverify: read sector_num=%llu nb_sectors=%llu contents mismatch in sector "
+                      "%llu",
+                      (ull)(r->asked_offset / SECTOR_SIZE), asked_sectors(r), (ull)(first / SECTOR_SIZE));
     }
 }
 
@@ -439,7 +312,7 @@ co_fn void verify_report_contents(struct node *n, const struct req *r, const uin
         tell_diagnosis(n, &d);
         tell_history(n, w.offset + w.at, SECTOR_SIZE);
         if (v->report_fd >= 0 || n->graph->event) {
-            publish(n, json_contents(n, r, test, raw, &f, &d));
+            verify_publish(n, json_contents(n, r, test, raw, &f, &d));
         }
     }
     co_mutex_unlock(&v->reporting);
@@ -450,12 +323,13 @@ co_fn void verify_report_contents(struct node *n, const struct req *r, const uin
 static void tell_return_line(struct node *n, const struct req *r, int rc_test, int rc_raw)
 {
     if (n->graph->standin) {
-        notice(n, NOTICE_MISMATCH, "blkverify: %s offset=%llu bytes=%llu return value mismatch %d != %d",
-               op_word(r), (ull)r->asked_offset, (ull)r->asked_bytes, rc_test, rc_raw);
+        verify_notice(n, NOTICE_MISMATCH,
+                      "blkverify: %s offset=%llu bytes=%llu return value mismatch %d != %d", op_word(r),
+                      (ull)r->asked_offset, (ull)r->asked_bytes, rc_test, rc_raw);
     } else {
-        notice(n, NOTICE_MISMATCH,
-               "blkverify: %s sector_num=%llu nb_sectors=%llu return value mismatch %d != %d", op_word(r),
-               (ull)(r->asked_offset / SECTOR_SIZE), asked_sectors(r), rc_test, rc_raw);
+        verify_notice(n, NOTICE_MISMATCH,
+                      "blkverify: %s sector_num=%llu nb_sectors=%llu return value mismatch %d != %d",
+                      op_word(r), (ull)(r->asked_offset / SECTOR_SIZE), asked_sectors(r), rc_test, rc_raw);
     }
 }
 
@@ -471,8 +345,8 @@ co_fn void verify_report_return(struct node *n, const struct req *r, int rc_test
     count_mismatch(n);
     co_mutex_lock(&v->reporting);
     tell_return_line(n, r, rc_test, rc_raw);
-    notice(n, NOTICE_DETAIL, "  operation %llu: the test device gave %s, the raw copy %s", (ull)r->opno,
-           result_text(rc_test), result_text(rc_raw));
+    verify_notice(n, NOTICE_DETAIL, "  operation %llu: the test device gave %s, the raw copy %s",
+                  (ull)r->opno, result_text(rc_test), result_text(rc_raw));
     if (r->bytes > 0) {
         tell_history(n, r->offset, r->bytes);
     }
@@ -481,7 +355,7 @@ co_fn void verify_report_return(struct node *n, const struct req *r, int rc_test
         json_object_set_new(o, "test", json_integer(rc_test));
         json_object_set_new(o, "raw", json_integer(rc_raw));
         json_object_set_new(o, "history", json_history(v, r->offset, r->bytes));
-        publish(n, o);
+        verify_publish(n, o);
     }
     co_mutex_unlock(&v->reporting);
 }
