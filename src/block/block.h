@@ -143,6 +143,7 @@ struct graph {
     void *monitor;       /* event's */
     void *opaque;        /* the tool's */
     uint64_t mismatches; /* found so far by any verify node */
+    bool injected_stop;  /* it was an injected one that made a verifier stop (on-injected=stop) */
     uint64_t reconnects; /* node_reconnected calls: one load tells a verifier that there was none */
     bool paused;         /* a monitor said stop: see node_admit */
     struct co_queue resumed;

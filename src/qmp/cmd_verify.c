@@ -50,11 +50,13 @@ static json_t *verify_info(const struct qmp_server *s, const struct node *n)
     bool paused = verify_is_paused(n, &opno);
 
     verify_counts(n, &c);
-    json_t *o = json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:b}", "device", qmp_disk_of(s, n),
-                          "node-name", node_name(n), "mismatches", (json_int_t)c.mismatches,
-                          "unverified-bytes", (json_int_t)c.unverified_bytes, "discarded-bytes",
-                          (json_int_t)c.discarded_bytes, "pinned-bytes", (json_int_t)c.pinned_bytes,
-                          "indeterminate-ranges", (json_int_t)c.indeterminate_ranges, "paused", (int)paused);
+    json_t *o = json_pack(
+        "{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "device", qmp_disk_of(s, n),
+        "node-name", node_name(n), "mismatches", (json_int_t)c.mismatches, "injected", (json_int_t)c.injected,
+        "injected-bytes", (json_int_t)c.injected_bytes, "legal", (json_int_t)c.legal, "legal-bytes",
+        (json_int_t)c.legal_bytes, "unverified-bytes", (json_int_t)c.unverified_bytes, "discarded-bytes",
+        (json_int_t)c.discarded_bytes, "pinned-bytes", (json_int_t)c.pinned_bytes, "indeterminate-ranges",
+        (json_int_t)c.indeterminate_ranges, "paused", (int)paused);
     if (paused) {
         json_object_set_new(o, "operation", json_integer((json_int_t)opno));
     }

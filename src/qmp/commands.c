@@ -249,7 +249,11 @@ static const struct qmp_type waited = {"FaultWaited", QMP_OBJECT, .members = wai
 MEMBERS verify_members[] = {
     {"device", &qmp_str},
     {"node-name", &qmp_str},
-    {"mismatches", &qmp_int},
+    {"mismatches", &qmp_int, .help = "nothing explains them"},
+    {"injected", &qmp_int, .help = "a fault rule explains them: runs of sectors, and results of requests"},
+    {"injected-bytes", &qmp_int, .help = "of those runs"},
+    {"legal", &qmp_int, .help = "runs of sectors that an honest device may lose in a power cut"},
+    {"legal-bytes", &qmp_int, .help = "of those"},
     {"unverified-bytes", &qmp_int, .help = "believed: the history no longer knew what was there before"},
     {"discarded-bytes", &qmp_int, .help = "believed: they were discarded"},
     {"pinned-bytes", &qmp_int, .help = "indeterminate, then fixed by what the device showed"},

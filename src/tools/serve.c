@@ -478,6 +478,9 @@ static int serve(void *arg)
     if (s->failed || s->graph.mismatches > 0) {
         return EXIT_FAILURE;
     }
+    if (s->graph.injected_stop) {
+        return EXIT_INJECTED;
+    }
     return s->run ? s->child_status : 0;
 }
 

@@ -66,9 +66,14 @@ int tool_discard_flags(const char *mode, unsigned *ret_flags);
  * which asks for the best there is. -EINVAL: another word, nothing printed. */
 int tool_aio_engine(const char *mode, const char **ret_engine);
 
-/* What --on-mismatch and --report ask of every verifier of a graph; NULL: the driver's default. */
+/* Exit status: a verifier stopped because of what a fault rule did (on-injected=stop); nothing was corrupt.
+ */
+#define EXIT_INJECTED 3
+
+/* What --on-mismatch, --on-injected and --report ask of every verifier of a graph; NULL: the driver's
+ * default. */
 struct verify_settings {
-    const char *on_mismatch, *report;
+    const char *on_mismatch, *on_injected, *report;
 };
 /* Put them into @options, a nested object as node_open takes it, wherever a blkverify stands in it
  * that does not say so itself. File names blkverify:RAW:TEST are written out as options for that.

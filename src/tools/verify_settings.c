@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Puts --on-mismatch and --report into the options of an image, before it is opened. */
+/* Puts --on-mismatch, --on-injected and --report into the options of an image, before it is opened. */
 #include "base/json.h"
 #include "block/name.h"
 #include "tools/tools.h"
@@ -52,6 +52,7 @@ static int settings_below(json_t *options, const struct verify_settings *v, int 
     }
     if (is_string(options, "driver", "blkverify", true) &&
         ((r = set_missing(options, "on-mismatch", v->on_mismatch, err)) < 0 ||
+         (r = set_missing(options, "on-injected", v->on_injected, err)) < 0 ||
          (r = set_missing(options, "report", v->report, err)) < 0)) {
         return r;
     }
@@ -67,5 +68,7 @@ static int settings_below(json_t *options, const struct verify_settings *v, int 
 
 int tool_verify_settings(json_t *options, const struct verify_settings *v, struct err *err)
 {
-    return v->on_mismatch != NULL || v->report != NULL ? settings_below(options, v, 0, err) : 0;
+    return v->on_mismatch != NULL || v->on_injected != NULL || v->report != NULL
+               ? settings_below(options, v, 0, err)
+               : 0;
 }

@@ -8,6 +8,7 @@
  *   history.c        what was written: offset, length, operation number, a hash per sector
  *   indeterminate.c  where the test device may legally show more than one thing
  *   diagnose.c       names the cause of wrong data
+ *   classify.c       injected, legal, or neither: what the nodes below say about it
  *   report.c         says it: lines for people, JSON for programs
  *   report_file.c    where that goes
  *   scrub.c          compares the whole device
@@ -143,7 +144,7 @@ enum length_rule { LENGTH_EQUAL, LENGTH_PREFIX };
 
 struct verify {
     /* options */
-    int on_mismatch, length;
+    int on_mismatch, on_injected, length;
     bool discard_stable, scrub;
     char *report;
     uint64_t history_ops, history_hashes, indeterminate_max, piece;
@@ -158,6 +159,7 @@ struct verify {
     bool opened, paused, stopped;
     bool never_flushed; /* a node below ignores flushes: nothing is ever durable */
     bool reached_told;
+    unsigned explained_told;   /* lines about what was explained */
     uint64_t graph_reconnects; /* as last seen */
     uint64_t reconnects;       /* of the nodes below, as last seen */
     uint64_t losses;           /* how often unflushed data may have been lost */
@@ -173,8 +175,8 @@ struct verify {
 extern const struct driver driver_verify;
 
 /* A mismatch was reported: what the request is to return, @rc being the test device's result. May
- * hold the request. */
-co_fn int verify_decide(struct node *n, uint64_t opno, int rc);
+ * hold the request. @injected: it was injected, and another policy holds. */
+co_fn int verify_decide(struct node *n, uint64_t opno, int rc, bool injected);
 /* Take notice of reconnects below. Call after the test device answered, before believing it. */
 void verify_look_for_reconnects(struct node *n);
 /* Everything unflushed becomes indeterminate. */
@@ -239,6 +241,23 @@ struct wrong_read {
 
 co_fn void verify_diagnose(struct node *n, const struct wrong_read *w, struct diagnosis *ret_diagnosis);
 
+/* ---- classify.c ---- */
+
+/* What a node below did on purpose. Its own copy of what was said: that of explain.h does not last. */
+struct culprit {
+    bool legal;
+    uint64_t opno;                      /* 0: none */
+    char node[64], rule[64], what[128]; /* rule: "" if there is none */
+};
+/* Was what @r shows done on purpose? @data: (at most) a sector's contents at @offset; NULL: the result
+ * @rc of the request. */
+bool verify_explained(const struct node *n, const struct req *r, uint64_t offset, uint64_t bytes,
+                      const void *data, int rc, struct culprit *ret);
+bool verify_culprits_equal(const struct culprit *a, const struct culprit *b);
+/* Count and report it; @bytes 0: it concerns the result @rc. */
+void verify_note_explained(struct node *n, const struct req *r, const struct culprit *c, uint64_t offset,
+                           uint64_t bytes, int rc);
+
 /* ---- report_file.c ---- */
 
 co_fn int verify_report_open(struct node *n, const char *path, struct err *err);
@@ -252,6 +271,9 @@ void verify_publish(struct node *n, json_t *object);
 
 co_fn void verify_report_contents(struct node *n, const struct req *r, const uint8_t *test,
                                   const uint8_t *raw);
+/* Something explained: contents of [offset, offset + bytes), or, with @bytes 0, the result @rc. */
+void verify_report_explained(struct node *n, const struct req *r, const struct culprit *c, uint64_t offset,
+                             uint64_t bytes, int rc);
 co_fn void verify_report_return(struct node *n, const struct req *r, int rc_test, int rc_raw);
 
 /* ---- scrub.c ---- */

@@ -42,8 +42,14 @@ co_fn void verify_both(struct verify *v, struct req *test, struct req *raw, int 
 
 static co_fn int return_mismatch(struct node *n, const struct req *r, int rc_test, int rc_raw)
 {
+    struct culprit c;
+
+    if (rc_test != 0 && verify_explained(n, r, r->offset, r->bytes, NULL, rc_test, &c)) {
+        verify_note_explained(n, r, &c, r->offset, 0, rc_test);
+        return verify_decide(n, r->opno, rc_test, true);
+    }
     verify_report_return(n, r, rc_test, rc_raw);
-    return verify_decide(n, r->opno, rc_test);
+    return verify_decide(n, r->opno, rc_test, false);
 }
 
 /* ---- reads ---- */

@@ -14,6 +14,8 @@
 #define DUMP_BYTES 64u /* hex dump around the first difference */
 #define DUMP_LINE  16u
 #define PAST_TOLD  8u /* last operations on the sector */
+#define EXPLAINED_TOLD                                                                                       \
+    100u /* lines about what was injected or is legal: there may be many, and nothing is wrong */
 
 typedef unsigned long long ull; /* for printf */
 
@@ -58,11 +60,12 @@ static const char *policy_word(const struct verify *v)
 }
 
 /* What both kinds of mismatch have. */
-static json_t *json_start(const struct node *n, const struct req *r, const char *kind)
+static json_t *json_start(const struct node *n, const struct req *r, const char *kind, const char *class)
 {
-    return json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:s}", "mismatch", kind, "node", node_name(n), "request",
-                     op_word(r), "operation", (json_int_t)r->opno, "offset", (json_int_t)r->asked_offset,
-                     "bytes", (json_int_t)r->asked_bytes, "on-mismatch", policy_word(n->state));
+    return json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:s}", "mismatch", kind, "class", class, "node",
+                     node_name(n), "request", op_word(r), "operation", (json_int_t)r->opno, "offset",
+                     (json_int_t)r->asked_offset, "bytes", (json_int_t)r->asked_bytes, "on-mismatch",
+                     policy_word(n->state));
 }
 
 /* ---- the last operations ---- */
@@ -232,7 +235,7 @@ static json_t *json_hex(const uint8_t *p, uint64_t bytes)
 static json_t *json_contents(const struct node *n, const struct req *r, const uint8_t *test,
                              const uint8_t *raw, const struct findings *f, const struct diagnosis *d)
 {
-    json_t *o = json_start(n, r, "contents"), *runs = json_array(), *causes = json_array();
+    json_t *o = json_start(n, r, "contents", "corruption"), *runs = json_array(), *causes = json_array();
     uint64_t first = r->offset + f->runs[0].at, start = dump_start(f->runs[0].at);
     uint64_t bytes = MIN((uint64_t)DUMP_BYTES, r->bytes - start);
 
@@ -351,11 +354,69 @@ co_fn void verify_report_return(struct node *n, const struct req *r, int rc_test
         tell_history(n, r->offset, r->bytes);
     }
     if (v->report_fd >= 0 || n->graph->event) {
-        json_t *o = json_start(n, r, "return-value");
+        json_t *o = json_start(n, r, "return-value", "corruption");
         json_object_set_new(o, "test", json_integer(rc_test));
         json_object_set_new(o, "raw", json_integer(rc_raw));
         json_object_set_new(o, "history", json_history(v, r->offset, r->bytes));
         verify_publish(n, o);
     }
     co_mutex_unlock(&v->reporting);
+}
+
+/* ---- injected, or legal ---- */
+
+static void tell_explained(struct node *n, const struct req *r, const char *where, const char *who)
+{
+    struct verify *v = n->state;
+
+    if (v->explained_told < EXPLAINED_TOLD) {
+        verify_notice(n, NOTICE_DETAIL, "blkverify: %s sector_num=%llu nb_sectors=%llu %s: %s", op_word(r),
+                      (ull)(r->asked_offset / SECTOR_SIZE), asked_sectors(r), where, who);
+    } else if (v->explained_told == EXPLAINED_TOLD) {
+        verify_notice(n, NOTICE_DETAIL,
+                      "blkverify: more that is injected or legal goes to the report and the counters only");
+    }
+    v->explained_told += v->explained_told <= EXPLAINED_TOLD;
+}
+
+void verify_report_explained(struct node *n, const struct req *r, const struct culprit *c, uint64_t offset,
+                             uint64_t bytes, int rc)
+{
+    const struct verify *v = n->state;
+    const char *class = c->legal ? "legal" : "injected";
+    ull first = offset / SECTOR_SIZE, last = bytes ? (offset + bytes - 1) / SECTOR_SIZE : first;
+    char where[128], who[384], by[64] = "";
+
+    if (bytes == 0) {
+        snprintf(where, sizeof(where), "%s result %s", class,
+                 rc == REQ_DROPPED ? "(no reply)" : err_name(rc));
+    } else {
+        snprintf(where, sizeof(where), first == last ? "%s in sector %llu" : "%s in sectors %llu to %llu",
+                 class, first, last);
+    }
+    if (c->opno) {
+        snprintf(by, sizeof(by), ", operation %llu", (ull)c->opno);
+    }
+    snprintf(who, sizeof(who), "%s (node %s%s%s%s)", c->what, c->node, *c->rule ? ", rule " : "", c->rule,
+             by);
+    tell_explained(n, r, where, who);
+    if (v->report_fd < 0 && !n->graph->event) {
+        return;
+    }
+    json_t *o = json_start(n, r, bytes ? "contents" : "return-value", class);
+    json_object_set_new(o, "what", json_string(c->what));
+    json_object_set_new(o, "by-node", json_string(c->node));
+    if (*c->rule) {
+        json_object_set_new(o, "rule", json_string(c->rule));
+    }
+    if (c->opno) {
+        json_object_set_new(o, "by-operation", json_integer((json_int_t)c->opno));
+    }
+    if (bytes) {
+        json_object_set_new(o, "sector", json_integer((json_int_t)first));
+        json_object_set_new(o, "sectors", json_integer((json_int_t)(last - first + 1)));
+    } else {
+        json_object_set_new(o, "test", json_integer(rc));
+    }
+    verify_publish(n, o);
 }

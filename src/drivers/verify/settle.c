@@ -2,7 +2,8 @@
 /*
  * A read that differs from the reference, or that touches something indeterminate. Where the test
  * device may show what it showed, that is pinned: copied into the reference, so that from now on it
- * must show the same. What is left over is a mismatch.
+ * must show the same. Before that the nodes below are asked whether they did it on purpose: what was injected
+ * proves nothing, and is not pinned. What is left over is a mismatch.
  *
  * One such read at a time, and it reads the reference afresh: two reads of one indeterminate place
  * may have got their reference data before the first of them pinned it.
@@ -18,6 +19,7 @@ struct read {
     const uint8_t *test;
     uint8_t *raw;
     uint64_t losses; /* when the read began */
+    bool injected;   /* some of what it shows was */
 };
 
 static const uint8_t *shown(const struct read *s, uint64_t offset)
@@ -102,22 +104,75 @@ static co_fn void settle_versions(const struct read *s, uint64_t start, uint64_t
     }
 }
 
-/* Excuse and pin what the books allow. */
-static co_fn void settle_ranges(const struct read *s)
+/* Excuse and pin what the books allow in [start, end), which is of one kind. */
+static co_fn void settle_kind(const struct read *s, enum indet_kind kind, uint64_t start, uint64_t end)
+{
+    struct verify *v = s->n->state;
+
+    if (kind == INDET_VERSIONS) {
+        settle_versions(s, start, end);
+    } else if (kind == INDET_DISCARDED && !v->discard_stable) {
+        v->counts.discarded_bytes += end - start;
+        excuse(s, start, end);
+    } else if (kind != INDET_NONE) {
+        *(kind == INDET_ANY ? &v->counts.unverified_bytes : &v->counts.discarded_bytes) += end - start;
+        pin(s, start, end);
+    }
+}
+
+/* A run of sectors with one explanation: told as one, and excused; what a power cut took is the contents now.
+ */
+static co_fn void settle_explained(struct read *s, const struct culprit *c, uint64_t start, uint64_t end)
+{
+    verify_note_explained(s->n, s->r, c, start, end - start, 0);
+    if (c->legal) {
+        pin(s, start, end);
+    } else {
+        s->injected = true;
+        excuse(s, start, end);
+    }
+}
+
+/* Is the sector at @at explained? What equals the reference, where nothing else may be, needs no explanation.
+ */
+static bool explained(const struct read *s, enum indet_kind kind, uint64_t at, uint64_t next,
+                      struct culprit *ret)
+{
+    const struct verify *v = s->n->state;
+    bool anything = kind == INDET_DISCARDED && !v->discard_stable;
+
+    return !anything && (kind != INDET_NONE || !same(s, at, next)) &&
+           verify_explained(s->n, s->r, at, next - at, shown(s, at), 0, ret);
+}
+
+/* [start, end) is of one kind: part it into runs that one thing explains and runs that nothing does. */
+static co_fn void settle_range(struct read *s, enum indet_kind kind, uint64_t start, uint64_t end)
+{
+    struct culprit now = {0}, c = {0};
+    bool run = false; /* [start, at) is explained, by now */
+
+    for (uint64_t at = start, next; at < end; at = next) {
+        next = MIN(at + SECTOR_SIZE, end);
+        bool mine = explained(s, kind, at, next, &c);
+        if (at > start && (mine != run || (mine && !verify_culprits_equal(&c, &now)))) {
+            run ? settle_explained(s, &now, start, at) : settle_kind(s, kind, start, at);
+            start = at;
+        }
+        run = mine;
+        now = c;
+    }
+    run ? settle_explained(s, &now, start, end) : settle_kind(s, kind, start, end);
+}
+
+static co_fn void settle_ranges(struct read *s)
 {
     struct verify *v = s->n->state;
     uint64_t end = s->r->offset + s->r->bytes, until;
 
     for (uint64_t at = s->r->offset; at < end; at = until) {
         enum indet_kind kind = indet_at(&v->indet, at, end, &until);
-        if (kind == INDET_VERSIONS) {
-            settle_versions(s, at, until);
-        } else if (kind == INDET_DISCARDED && !v->discard_stable) {
-            v->counts.discarded_bytes += until - at;
-            excuse(s, at, until);
-        } else if (kind != INDET_NONE) {
-            *(kind == INDET_ANY ? &v->counts.unverified_bytes : &v->counts.discarded_bytes) += until - at;
-            pin(s, at, until);
+        if (kind != INDET_NONE || !same(s, at, until)) {
+            settle_range(s, kind, at, until);
         }
     }
     if (UNLIKELY(v->indet.reached)) {
@@ -126,7 +181,7 @@ static co_fn void settle_ranges(const struct read *s)
 }
 
 /* 0, or the result of reading the reference. @ret_equal: nothing unexcused is left. */
-static co_fn int settle_locked(const struct read *s, bool *ret_equal)
+static co_fn int settle_locked(struct read *s, bool *ret_equal)
 {
     const struct verify *v = s->n->state;
     int rc = node_read(v->raw, s->r->offset, s->raw, s->r->bytes);
@@ -157,13 +212,13 @@ static co_fn int unexplained(const struct read *s)
         return READ_AGAIN;
     }
     verify_report_contents(s->n, s->r, s->test, s->raw);
-    return verify_decide(s->n, s->r->opno, 0);
+    return verify_decide(s->n, s->r->opno, 0, false);
 }
 
 co_fn int verify_settle(struct node *n, const struct req *r, const uint8_t *test, uint64_t losses)
 {
     struct verify *v = n->state;
-    struct read s = {n, r, test, buf_get(r->bytes), losses};
+    struct read s = {n, r, test, buf_get(r->bytes), losses, false};
     bool equal = false;
 
     if (!s.raw) {
@@ -174,9 +229,11 @@ co_fn int verify_settle(struct node *n, const struct req *r, const uint8_t *test
     co_mutex_unlock(&v->settling);
     if (rc != 0 && rc != READ_AGAIN) {
         verify_report_return(n, r, 0, rc);
-        rc = verify_decide(n, r->opno, 0);
+        rc = verify_decide(n, r->opno, 0, false);
     } else if (rc == 0 && !equal) {
         rc = unexplained(&s);
+    } else if (rc == 0 && s.injected) {
+        rc = verify_decide(n, r->opno, 0, true);
     }
     buf_put(s.raw, r->bytes);
     return rc;

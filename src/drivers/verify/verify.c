@@ -23,6 +23,13 @@ static const struct option verify_options[] = {
      .values = on_mismatch_values,
      .runtime = true,
      .help = "after a mismatch: stop|error|report|pause"},
+    {.name = "on-injected",
+     .type = OPT_ENUM,
+     .offset = V(on_injected),
+     .def = "report",
+     .values = on_mismatch_values,
+     .runtime = true,
+     .help = "after a mismatch that a fault rule explains: stop|error|report|pause"},
     {.name = "report",
      .type = OPT_STRING,
      .offset = V(report),
@@ -199,12 +206,13 @@ bool verify_lost_since(struct node *n, uint64_t losses)
 
 /* ---- after a mismatch ---- */
 
-co_fn int verify_decide(struct node *n, uint64_t opno, int rc)
+co_fn int verify_decide(struct node *n, uint64_t opno, int rc, bool injected)
 {
     struct verify *v = n->state;
 
-    switch ((enum on_mismatch)v->on_mismatch) {
+    switch ((enum on_mismatch)(injected ? v->on_injected : v->on_mismatch)) {
     case ON_STOP:
+        n->graph->injected_stop |= injected;
         v->stopped = true; /* nothing more reaches the two sides: they stay as they are */
         co_queue_wake_all(&v->held);
         if (n->graph->stop) {
@@ -372,6 +380,19 @@ static void tell_unverified(struct node *n)
     n->graph->notice(n->graph, NOTICE_WARNING, text);
 }
 
+/* The sum: what was not the disk's fault. */
+static void tell_explained(struct node *n)
+{
+    const struct verify_counts *c = &((const struct verify *)n->state)->counts;
+
+    if (c->injected + c->legal > 0) {
+        verify_notice(n, NOTICE_DETAIL,
+                      "blkverify: %llu injected, %llu legal after a power cut, %llu corruption%s",
+                      (unsigned long long)c->injected, (unsigned long long)c->legal,
+                      (unsigned long long)c->mismatches, c->mismatches == 1 ? "" : "s");
+    }
+}
+
 static co_fn void verify_close(struct node *n)
 {
     struct verify *v = n->state;
@@ -381,10 +402,14 @@ static co_fn void verify_close(struct node *n)
         if (v->on_mismatch == ON_PAUSE) {
             v->on_mismatch = ON_REPORT; /* nobody is left to release it */
         }
+        if (v->on_injected == ON_PAUSE) {
+            v->on_injected = ON_REPORT;
+        }
         if (v->scrub && !v->stopped) {
             verify_scrub_with(n, verify_io, NULL, NULL, NULL);
         }
         tell_unverified(n);
+        tell_explained(n);
         verify_report_close(v);
     }
     history_finish(&v->history);
@@ -395,9 +420,10 @@ static co_fn json_t *verify_info(struct node *n)
 {
     const struct verify *v = n->state;
 
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:b}", "mismatches", (json_int_t)v->counts.mismatches,
-                     "unverified-bytes", (json_int_t)v->counts.unverified_bytes, "discarded-bytes",
-                     (json_int_t)v->counts.discarded_bytes, "pinned-bytes",
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "mismatches",
+                     (json_int_t)v->counts.mismatches, "injected", (json_int_t)v->counts.injected, "legal",
+                     (json_int_t)v->counts.legal, "unverified-bytes", (json_int_t)v->counts.unverified_bytes,
+                     "discarded-bytes", (json_int_t)v->counts.discarded_bytes, "pinned-bytes",
                      (json_int_t)v->counts.pinned_bytes, "indeterminate-ranges", (json_int_t)v->indet.count,
                      "paused", (int)v->paused);
 }

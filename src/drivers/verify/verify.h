@@ -21,7 +21,11 @@ void verify_release(struct node *n);
 co_fn int verify_report_to(struct node *n, const char *path, struct err *err);
 
 struct verify_counts {
-    uint64_t mismatches;           /* reported by this node */
+    uint64_t mismatches;     /* reported by this node: nothing explains them */
+    uint64_t injected;       /* a rule explains them: runs of sectors, and results of requests */
+    uint64_t injected_bytes; /* of the former */
+    uint64_t legal;          /* an honest device may lose them in a power cut: runs of sectors */
+    uint64_t legal_bytes;
     uint64_t unverified_bytes;     /* believed: the history no longer knew what was there before */
     uint64_t discarded_bytes;      /* believed: they were discarded */
     uint64_t pinned_bytes;         /* indeterminate, then fixed by what the device showed */

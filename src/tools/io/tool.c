@@ -21,6 +21,7 @@ enum {
     OPT_IMAGE_OPTS = TOOL_OPT_FIRST_FREE,
     OPT_OBJECT,
     OPT_ON_MISMATCH,
+    OPT_ON_INJECTED,
     OPT_REPORT,
 };
 
@@ -43,6 +44,7 @@ static const struct option long_options[] = {
     {"image-opts", no_argument, NULL, OPT_IMAGE_OPTS},
     {"object", required_argument, NULL, OPT_OBJECT},
     {"on-mismatch", required_argument, NULL, OPT_ON_MISMATCH},
+    {"on-injected", required_argument, NULL, OPT_ON_INJECTED},
     {"report", required_argument, NULL, OPT_REPORT},
     TOOL_COMMON_LONG_OPTIONS,
     {0},
@@ -71,6 +73,7 @@ static void print_help(const struct tool *t)
            "  -T, --trace=SPEC     accepted; there are no trace events\n"
            "  --object=OBJECT      refused: no driver here needs one\n"
            "  --on-mismatch=MODE   what a verifier does: stop (default), error or report\n"
+           "  --on-injected=MODE   the same where a fault rule explains it: stop, error, report (default)\n"
            "  --report=FILE        write one JSON object for each mismatch\n" TOOL_COMMON_HELP
            "  -h, --help           this text\n"
            "  -V, --version        the version\n"
@@ -146,17 +149,18 @@ static int object_option(struct io_args *a, const char *spec)
     return usage_status(a->tool);
 }
 
-static int on_mismatch_option(struct io_args *a, const char *mode)
+/* Of --@option, into @ret. */
+static int on_mismatch_option(struct io_args *a, const char *option, const char *mode, const char **ret)
 {
     static const char *const modes[] = {"stop", "error", "report"};
 
     for (size_t i = 0; i < ARRAY_SIZE(modes); i++) {
         if (strcmp(modes[i], mode) == 0) {
-            a->verify.on_mismatch = mode;
+            *ret = mode;
             return 0;
         }
     }
-    tool_error(a->tool, "--on-mismatch: '%s' is not stop, error or report (pause is for blkproof serve)",
+    tool_error(a->tool, "--%s: '%s' is not stop, error or report (pause is for blkproof serve)", option,
                mode);
     return usage_status(a->tool);
 }
@@ -215,7 +219,9 @@ static int valued_option(struct io_args *a, int c)
     case OPT_OBJECT:
         return object_option(a, optarg);
     case OPT_ON_MISMATCH:
-        return on_mismatch_option(a, optarg);
+        return on_mismatch_option(a, "on-mismatch", optarg, &a->verify.on_mismatch);
+    case OPT_ON_INJECTED:
+        return on_mismatch_option(a, "on-injected", optarg, &a->verify.on_injected);
     case OPT_REPORT:
         a->verify.report = optarg;
         return 0;
@@ -282,7 +288,7 @@ static void stop_at_once(struct graph *g, struct node *n)
 {
     fflush(stdout);
     fflush(stderr);
-    _exit(1);
+    _exit(g->mismatches > 0 ? 1 : EXIT_INJECTED);
 }
 
 static void run_commands(struct io *io, const struct io_args *a)
@@ -309,7 +315,7 @@ static co_fn int io_main(void *arg)
     }
     run_commands(&io, a);
     io_close_file(&io);
-    return io.failed || io.graph.mismatches > 0 ? 1 : 0;
+    return io.failed || io.graph.mismatches > 0 ? 1 : io.graph.injected_stop ? EXIT_INJECTED : 0;
 }
 
 int tool_io(struct tool *t, int argc, char **argv)
