@@ -74,7 +74,12 @@ MEMBERS client[] = {{"type", &qmp_str, .help = "nbd"},
                     {"export", &qmp_str},
                     {"address", &qmp_str, .help = "to which it came"},
                     {0}};
-MEMBERS corrupted[] = {WHERE, {"msg", &qmp_str}, {"fatal", &qmp_bool}, {0}};
+MEMBERS corrupted[] = {WHERE,
+                       {"msg", &qmp_str},
+                       {"fatal", &qmp_bool, .help = "the image takes no more writes"},
+                       OPTIONAL("offset", &qmp_int, .help = "of the write that was prevented"),
+                       OPTIONAL("size", &qmp_int),
+                       {0}};
 MEMBERS shutdown_members[] = {{"guest", &qmp_bool, .help = "false"},
                               {"reason", &qmp_str, .help = "host-qmp-quit, host-signal, or host-error"},
                               {0}};

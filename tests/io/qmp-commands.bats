@@ -232,6 +232,7 @@ out = c.do("human-monitor-command", command_line='qemu-io d "write 0 64k"')
 assert "failed" in out, out
 data = c.event("BLOCK_IMAGE_CORRUPTED")["data"]
 assert data["device"] == "d" and data["fatal"] is True and "msg" in data, data
+assert (data["offset"], data["size"]) == (65536, 65536), data # the cluster that the entry points at
 E
 }
 

@@ -401,12 +401,11 @@ static const struct {
      "qcow2: Marking image as corrupt: L2 table offset 0x42200 unaligned (L1 index: 0); further corruption "
      "events will be suppressed\n"},
     {C(4), UINT64_C(0x8000000000052a00),
-     "qcow2: Marking image as corrupt: Cluster allocation offset 0x52a00 unaligned (L2 offset: 0x40000, L2 "
-     "index: 0); further corruption events will be suppressed\n"},
+     "qcow2: Marking image as corrupt: Data cluster offset 0x52a00 unaligned (guest offset: 0); "
+     "further corruption events will be suppressed\n"},
     {C(4), UINT64_C(0x8000000000052a01),
-     "qcow2: Marking image as corrupt: Preallocated zero cluster offset 0x52a00 unaligned (L2 offset: "
-     "0x40000, "
-     "L2 index: 0); further corruption events will be suppressed\n"},
+     "qcow2: Marking image as corrupt: Preallocated zero cluster offset 0x52a00 unaligned (guest offset: 0); "
+     "further corruption events will be suppressed\n"},
     {C(4), UINT64_C(0x8000000000000000) | C(3), /* the L1 table as guest data */
      "qcow2: Marking image as corrupt: Preventing invalid write on metadata (overlaps with active L1 table); "
      "further corruption events will be suppressed\n"},

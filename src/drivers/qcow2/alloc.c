@@ -18,15 +18,15 @@ static co_fn int next_free(struct node *n, uint64_t cluster, uint64_t *ret)
     struct qcow2 *q = qcow2_of(n);
     uint64_t index = cluster >> q->refblock_bits;
     uint64_t end = (index + 1) << q->refblock_bits;
-    uint64_t offset = index < q->reftable_entries ? q->reftable[index] & QCOW2_REF_MASK : 0;
+    uint64_t offset, first;
     struct qcow2_entry *e;
+    int r = qcow2_refblock(n, index, &offset);
 
-    if (offset == 0) {
+    if (r == 0 && offset == 0) {
         *ret = cluster;
         return 0;
     }
-    uint64_t first; /* tells damage, and loads the block */
-    int r = qcow2_get_refcount(n, cluster, &first);
+    r = r < 0 ? r : qcow2_get_refcount(n, cluster, &first); /* loads the block */
     if (r == 0 && first == 0) {
         *ret = cluster;
         return 0;
@@ -256,13 +256,16 @@ static co_fn int begin_free(struct node *n, uint64_t first, uint64_t count)
     }
     for (uint64_t at = first; r == 0 && at < first + count;) {
         uint64_t index = at >> q->refblock_bits;
-        uint64_t offset = index < q->reftable_entries ? q->reftable[index] & QCOW2_REF_MASK : 0;
+        uint64_t offset;
         qcow2_event(n, EVENT_refblock_alloc);
-        if (offset == 0 || qcow2_in_cluster(q, offset)) {
+        r = qcow2_refblock(n, index, &offset);
+        if (r == 0 && offset == 0) {
             return -EINVAL;
         }
-        qcow2_event(n, EVENT_refblock_load);
-        r = qcow2_cache_get(q->ref_cache, offset, true, &e);
+        if (r == 0) {
+            qcow2_event(n, EVENT_refblock_load);
+            r = qcow2_cache_get(q->ref_cache, offset, true, &e);
+        }
         if (r == 0) {
             qcow2_cache_put(q->ref_cache, e);
         }
@@ -309,12 +312,12 @@ void qcow2_free_l2(struct node *n, struct qcow2_l2 e, enum qcow2_free_kind kind)
         qcow2_free(n, host, bytes, kind, false);
     } else if (qcow2_l2_has_host(q, e)) {
         host = e.entry & QCOW2_OFFSET_MASK;
-        if (qcow2_has_data_file(q)) { /* not counted; only the space may go */
+        if (qcow2_in_cluster(q, host)) { /* whose it was is not known: at worst it leaks */
+            qcow2_damaged(n, false, "Cannot free unaligned cluster %#llx", (unsigned long long)host);
+        } else if (qcow2_has_data_file(q)) { /* not counted; only the space may go */
             if (wants_discard(n, kind)) {
                 node_discard(q->data, host, q->cluster_bytes);
             }
-        } else if (qcow2_in_cluster(q, host)) {
-            qcow2_damaged(n, false, "Cannot free unaligned cluster %#llx", (unsigned long long)host);
         } else {
             qcow2_free(n, host, q->cluster_bytes, kind, false);
         }
@@ -372,8 +375,9 @@ static co_fn int count_down(struct node *n, const struct qcow2_run *run)
     for (uint64_t c = run->cluster; c < run->cluster + run->count; c++) {
         uint64_t index = c >> q->refblock_bits;
         struct qcow2_entry *e;
-        uint64_t offset = index < q->reftable_entries ? q->reftable[index] & QCOW2_REF_MASK : 0;
-        int r = offset ? qcow2_cache_get(q->ref_cache, offset, true, &e) : -EINVAL;
+        uint64_t offset = 0;
+        int r = qcow2_refblock(n, index, &offset);
+        r = r < 0 ? r : offset ? qcow2_cache_get(q->ref_cache, offset, true, &e) : -EINVAL;
         if (r < 0) {
             return r;
         }

@@ -270,7 +270,9 @@ static co_fn int zero_cluster(struct node *n, uint64_t refs, uint64_t *ret_host)
     return r;
 }
 
-static co_fn int expand_entry(struct node *n, struct qcow2_entry *slice, unsigned index, uint64_t refs)
+/* @table_index: of the entry in its table, at @table in the file. */
+static co_fn int expand_entry(struct node *n, struct qcow2_entry *slice, unsigned index, uint64_t table,
+                              unsigned table_index, uint64_t refs)
 {
     struct qcow2 *q = qcow2_of(n);
     struct qcow2_l2 e = qcow2_l2_get(q, slice, index);
@@ -278,6 +280,13 @@ static co_fn int expand_entry(struct node *n, struct qcow2_entry *slice, unsigne
 
     if ((e.entry & QCOW2_COMPRESSED) || !(e.entry & QCOW2_ZERO)) {
         return 0;
+    }
+    if (qcow2_in_cluster(q, e.entry & QCOW2_OFFSET_MASK)) {
+        qcow2_damaged(n, true,
+                      "Cluster allocation offset %#" PRIx64 " unaligned (L2 offset: %#" PRIx64
+                      ", L2 index: %#x)",
+                      e.entry & QCOW2_OFFSET_MASK, table, table_index);
+        return -EIO;
     }
     int r = q->backing_name ? zero_cluster(n, refs, &host) : 0;
     if (r < 0) {
@@ -309,7 +318,7 @@ static co_fn int expand_table(struct node *n, uint64_t table, uint32_t index)
             break;
         }
         for (unsigned i = 0; r == 0 && i < 1u << q->slice_bits; i++) {
-            r = expand_entry(n, slice, i, refs);
+            r = expand_entry(n, slice, i, table, (unsigned)(at / q->l2_entry_bytes_each) + i, refs);
         }
         qcow2_cache_put(q->l2_cache, slice);
     }

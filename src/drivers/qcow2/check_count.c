@@ -206,6 +206,9 @@ static int count_standard(struct l2_walk *w, struct qcow2_l2 e, uint64_t at)
     }
     if (qcow2_in_cluster(q, host)) {
         structural(w, zero ? P_L2_ZERO_UNALIGNED : P_L2_UNALIGNED, at, host);
+        if (zero && (c->fix & CHECK_FIX_ERRORS)) { /* the repair lets go of it: it is in nobody's way */
+            return 0;
+        }
     }
     count_fragment(w, host);
     uint32_t stored = qcow2_has_data_file(q) ? 1 : check_stored(&c->refs, qcow2_cluster_of(q, host));

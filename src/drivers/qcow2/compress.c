@@ -211,7 +211,7 @@ static co_fn int claim(struct node *n, uint64_t guest, uint64_t bytes, struct qc
     uint64_t host;
 
     qcow2_wait_for_writes(n, guest, q->cluster_bytes);
-    int r = q->corrupt ? -EIO : qcow2_need_l2(n, guest);
+    int r = q->corrupt ? qcow2_refused(n) : qcow2_need_l2(n, guest);
     r = r < 0 ? r : qcow2_alloc_bytes(n, bytes, &host);
     if (r < 0) {
         return r;
@@ -239,7 +239,7 @@ static co_fn int publish(struct node *n, const struct qcow2_write *w, uint64_t e
 {
     struct qcow2 *q = qcow2_of(n);
     struct qcow2_entry *slice;
-    int r = q->corrupt ? -EIO : qcow2_lazy(q) ? qcow2_mark_dirty(n) : 0;
+    int r = q->corrupt ? qcow2_refused(n) : qcow2_lazy(q) ? qcow2_mark_dirty(n) : 0;
 
     r = r < 0 ? r : qcow2_get_slice(n, w->guest, true, &slice);
     if (r < 0) {

@@ -141,6 +141,20 @@ void qcow2_meta_remove(struct qcow2 *q, uint64_t host)
 
 /* ---- checking ---- */
 
+struct hit { /* what was about to be written; no bytes: nothing was */
+    uint64_t host, bytes;
+};
+static co_fn void damaged(struct node *n, bool fatal, struct hit hit, const char *fmt, va_list ap);
+
+static co_fn PRINTF(3, 4) void prevented(struct node *n, struct hit hit, const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    damaged(n, true, hit, fmt, ap);
+    va_end(ap);
+}
+
 static bool hits(const struct qcow2 *q, uint64_t at, uint64_t bytes, uint64_t table, uint64_t table_bytes)
 {
     (void)q;
@@ -219,7 +233,7 @@ int qcow2_check_write(struct node *n, unsigned allowed, uint64_t host, uint64_t 
     struct qcow2 *q = qcow2_of(n);
 
     if (UNLIKELY(q->corrupt)) {
-        return -EIO;
+        return qcow2_refused(n);
     }
     if (bytes == 0 || q->overlap_check == QCOW2_OVERLAP_NONE) {
         return 0;
@@ -238,8 +252,8 @@ int qcow2_check_write(struct node *n, unsigned allowed, uint64_t host, uint64_t 
     if (LIKELY(parts == 0)) {
         return 0;
     }
-    qcow2_damaged(n, true, "Preventing invalid write on metadata (overlaps with %s)",
-                  part_names[__builtin_ctz(parts)]);
+    prevented(n, (struct hit){host, bytes}, "Preventing invalid write on metadata (overlaps with %s)",
+              part_names[__builtin_ctz(parts)]);
     return -EIO;
 }
 
@@ -258,20 +272,29 @@ static co_fn void set_corrupt_bit(struct node *n)
     }
 }
 
-void qcow2_damaged(struct node *n, bool fatal, const char *fmt, ...)
+static json_t *damage_event(const struct node *n, const char *message, bool fatal, struct hit hit)
+{
+    json_t *data =
+        json_pack("{s:s, s:s, s:b}", "node-name", node_name(n), "msg", message, "fatal", (int)fatal);
+
+    if (data && hit.bytes) {
+        json_object_set_new(data, "offset", json_integer((json_int_t)hit.host));
+        json_object_set_new(data, "size", json_integer((json_int_t)hit.bytes));
+    }
+    return data;
+}
+
+static co_fn void damaged(struct node *n, bool fatal, struct hit hit, const char *fmt, va_list ap)
 {
     struct qcow2 *q = qcow2_of(n);
     char message[256], text[ERR_TEXT_MAX];
-    va_list ap;
 
     fatal = fatal && !n->read_only;
     if (fatal ? q->corrupt : q->told_corrupt || q->corrupt) {
         return;
     }
     q->told_corrupt = true;
-    va_start(ap, fmt);
     vsnprintf(message, sizeof(message), fmt, ap);
-    va_end(ap);
     snprintf(text, sizeof(text),
              fatal ? "qcow2: Marking image as corrupt: %s; further corruption events will be suppressed"
                    : "qcow2: Image is corrupt: %s; further non-fatal corruption events will be suppressed",
@@ -283,11 +306,19 @@ void qcow2_damaged(struct node *n, bool fatal, const char *fmt, ...)
     if (n->graph->notice) {
         n->graph->notice(n->graph, NOTICE_CORRUPT, text);
     }
-    graph_event(n->graph, "BLOCK_IMAGE_CORRUPTED",
-                json_pack("{s:s, s:s, s:b}", "node-name", node_name(n), "msg", message, "fatal", (int)fatal));
+    graph_event(n->graph, "BLOCK_IMAGE_CORRUPTED", damage_event(n, message, fatal, hit));
     if (fatal && q->h.version >= 3) {
         set_corrupt_bit(n);
     }
+}
+
+void qcow2_damaged(struct node *n, bool fatal, const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    damaged(n, fatal, (struct hit){0}, fmt, ap);
+    va_end(ap);
 }
 
 void qcow2_give_up(struct node *n)

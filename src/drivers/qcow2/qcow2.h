@@ -298,6 +298,12 @@ static inline bool qcow2_lazy(const struct qcow2 *q)
            (q->lazy_refcounts == QCOW2_DEFAULT && (q->h.compatible & QCOW2_LAZY));
 }
 
+/* What a change of a corrupt image gets: under the names of QEMU's tools, after damage, as from them. */
+static inline int qcow2_refused(const struct node *n)
+{
+    return n->graph->standin && qcow2_of(n)->told_corrupt ? -ENOMEDIUM : -EIO;
+}
+
 static inline bool qcow2_has_data_file(const struct qcow2 *q)
 {
     return q->h.incompatible & QCOW2_DATA_FILE;
@@ -432,6 +438,9 @@ co_fn int qcow2_map(struct node *n, uint64_t offset, uint64_t bytes, struct mapp
 /* ---- refcount.c ---- */
 
 co_fn int qcow2_load_reftable(struct node *n, struct err *err);
+/* Host offset of refcount block number @index; 0: there is none. -EIO, and the image is marked corrupt, where
+ * no block can be. */
+co_fn int qcow2_refblock(struct node *n, uint64_t index, uint64_t *ret);
 co_fn int qcow2_get_refcount(struct node *n, uint64_t cluster, uint64_t *ret);
 /* Add @by to the refcounts of @count clusters; undone if it fails. -EAGAIN: a new refcount block
  * was made, which may have taken the clusters meant: choose again. Lock held. */

@@ -87,8 +87,7 @@ static uint64_t in_block(const struct qcow2 *q, uint64_t cluster)
     return cluster & ((UINT64_C(1) << q->refblock_bits) - 1);
 }
 
-/* Host offset of block number @index; 0: there is none. */
-static co_fn int block_offset(struct node *n, uint64_t index, uint64_t *ret)
+int qcow2_refblock(struct node *n, uint64_t index, uint64_t *ret)
 {
     struct qcow2 *q = qcow2_of(n);
 
@@ -96,6 +95,13 @@ static co_fn int block_offset(struct node *n, uint64_t index, uint64_t *ret)
     if (UNLIKELY(qcow2_in_cluster(q, *ret))) {
         qcow2_damaged(n, true, "Refblock offset %#" PRIx64 " unaligned (reftable index: %#" PRIx64 ")", *ret,
                       index);
+        return -EIO;
+    }
+    if (UNLIKELY(*ret >= node_size(qcow2_file(n)))) {
+        qcow2_damaged(n, true,
+                      "Refblock offset %#" PRIx64 " is behind the end of the file (reftable index: %#" PRIx64
+                      ")",
+                      *ret, index);
         return -EIO;
     }
     return 0;
@@ -106,7 +112,7 @@ int qcow2_get_refcount(struct node *n, uint64_t cluster, uint64_t *ret)
     struct qcow2 *q = qcow2_of(n);
     struct qcow2_entry *e;
     uint64_t offset;
-    int r = block_offset(n, block_of(q, cluster), &offset);
+    int r = qcow2_refblock(n, block_of(q, cluster), &offset);
 
     if (r == 0 && offset == 0) {
         *ret = 0;
@@ -325,7 +331,7 @@ static co_fn int add_in_block(struct node *n, uint64_t cluster, uint64_t count, 
     struct qcow2 *q = qcow2_of(n);
     struct qcow2_entry *e;
     uint64_t offset;
-    int r = block_offset(n, block_of(q, cluster), &offset);
+    int r = qcow2_refblock(n, block_of(q, cluster), &offset);
 
     qcow2_event(n, EVENT_refblock_alloc);
     if (r < 0) {

@@ -2,6 +2,8 @@
 /* Size changes: the L1 table, the header, what is cut off, and what is prepared in advance. */
 #include "drivers/qcow2/qcow2.h"
 
+#include <inttypes.h>
+
 #define ZERO_PIECE     MiB
 #define PREALLOC_FLAGS (REQ_PREALLOC_FALLOC | REQ_PREALLOC_FULL | REQ_PREALLOC_METADATA)
 
@@ -233,13 +235,37 @@ static co_fn int grow(struct node *n, uint64_t size, unsigned flags, struct err 
 
 /* ---- shrinking ---- */
 
+/* Every refcount block is in the file and counted: else what the file's end is cut to means nothing. */
+static co_fn int check_refblocks(struct node *n)
+{
+    struct qcow2 *q = qcow2_of(n);
+    int r = 0;
+
+    for (uint64_t i = 0; r == 0 && i < q->reftable_entries; i++) {
+        uint64_t host = q->reftable[i] & QCOW2_REF_MASK, refs = 0;
+        if (host) {
+            r = qcow2_get_refcount(n, qcow2_cluster_of(q, host), &refs);
+        }
+        if (r == 0 && host && refs == 0) {
+            qcow2_damaged(n, true, "Refblock at %#" PRIx64 " is not covered by the refcount structures",
+                          host);
+            r = -EIO;
+        }
+    }
+    return r;
+}
+
 static co_fn int shrink_locked(struct node *n, uint64_t size, struct err *err)
 {
     struct qcow2 *q = qcow2_of(n);
     uint64_t from = round_up(size, q->cluster_bytes);
     uint64_t to = round_up(n->size, q->cluster_bytes);
-    int r = from < to ? qcow2_drop_range(n, from, to - from) : 0;
+    int r = check_refblocks(n);
 
+    if (r < 0) {
+        return err_set_errno(err, r, "Failed to discard unused refblocks");
+    }
+    r = from < to ? qcow2_drop_range(n, from, to - from) : 0;
     if (r < 0) {
         return err_set_errno(err, r, "Failed to discard cropped clusters");
     }

@@ -94,7 +94,8 @@ static co_fn int change_in_slice(struct node *n, uint64_t guest, uint64_t bytes,
     }
     for (uint64_t i = 0; r == 0 && i < entries; i++) {
         struct qcow2_l2 e = qcow2_l2_get(q, slice, index + (unsigned)i);
-        if (how != HOW_DROP) {
+        /* else the entry goes, whatever it says */
+        if (how == HOW_ZERO || (e.entry & QCOW2_COMPRESSED) || qcow2_has_data_file(q)) {
             r = qcow2_check_l2(n, guest + (i << q->cluster_bits), slice, e);
         }
         if (r == 0) {
@@ -123,11 +124,12 @@ static co_fn int change_clusters_locked(struct node *n, uint64_t guest, uint64_t
     struct qcow2 *q = qcow2_of(n);
 
     if (bytes == 0) {
-        return 0;
+        return q->corrupt ? qcow2_refused(n) : 0;
     }
     co_mutex_lock(&q->lock);
     qcow2_wait_for_writes(n, guest, bytes);
-    int r = q->corrupt ? -EIO : change_clusters(n, guest, bytes, how);
+    int r = q->corrupt ? qcow2_refused(n) : change_clusters(n, guest, bytes, how);
+    r = r == 0 && q->corrupt ? qcow2_refused(n) : r; /* what was freed was found damaged: nothing is kept */
     co_mutex_unlock(&q->lock);
     return r;
 }
@@ -239,7 +241,7 @@ static co_fn int try_mark_locked(struct node *n, uint64_t guest, uint64_t end)
 
     co_mutex_lock(&q->lock);
     qcow2_wait_for_writes(n, guest, end - guest);
-    int r = q->corrupt ? -EIO : try_mark(n, guest, end);
+    int r = q->corrupt ? qcow2_refused(n) : try_mark(n, guest, end);
     co_mutex_unlock(&q->lock);
     return r;
 }

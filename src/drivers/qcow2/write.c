@@ -6,6 +6,8 @@
  */
 #include "drivers/qcow2/qcow2.h"
 
+#include <inttypes.h>
+
 /* ---- writes in flight ---- */
 
 static struct qcow2_write *find_overlap(const struct qcow2 *q, uint64_t guest, uint64_t bytes)
@@ -254,7 +256,14 @@ static co_fn int check_first(struct node *n, uint64_t guest, const struct qcow2_
 {
     struct qcow2 *q = qcow2_of(n);
     struct qcow2_l2 e = qcow2_l2_get(q, slice, qcow2_slice_index(q, guest));
+    uint64_t host = e.entry & QCOW2_OFFSET_MASK;
 
+    if (UNLIKELY(qcow2_in_cluster(q, host)) && !(e.entry & QCOW2_COMPRESSED)) {
+        bool zero = qcow2_sub_type(q, e, sub_of(q, guest)) == QCOW2_ZERO_ALLOC;
+        qcow2_damaged(n, true, "%s cluster offset %#" PRIx64 " unaligned (guest offset: %#" PRIx64 ")",
+                      zero ? "Preallocated zero" : "Data", host, guest);
+        return -EIO;
+    }
     return qcow2_check_l2(n, guest, slice, e);
 }
 
@@ -319,7 +328,7 @@ int qcow2_alloc(struct node *n, uint64_t offset, uint64_t bytes, struct placemen
     try_overwrite(n, offset, bytes, p);
     if (UNLIKELY(p->bytes == 0)) {
         co_mutex_lock(&q->lock);
-        r = q->corrupt ? -EIO : alloc_locked(n, offset, bytes, p);
+        r = q->corrupt ? qcow2_refused(n) : alloc_locked(n, offset, bytes, p);
         co_mutex_unlock(&q->lock);
     }
     if (r == 0 && !p->fresh && !qcow2_has_data_file(q)) {
@@ -386,7 +395,7 @@ int qcow2_commit(struct node *n, struct placement *p)
     struct qcow2_write *w = p->cookie;
 
     co_mutex_lock(&q->lock);
-    int r = q->corrupt ? -EIO : publish(n, w);
+    int r = q->corrupt ? qcow2_refused(n) : publish(n, w);
     if (r < 0) {
         give_back(n, w);
     }
