@@ -41,6 +41,7 @@ struct field {
     uint8_t since;     /* first version of the structure that has it */
     uint8_t order;     /* enum field_order */
     uint8_t align;     /* FIELD_OFFSET: 1 if it must be a multiple of the unit given to the checker */
+    uint32_t unit;     /* FIELD_OFFSET, FIELD_LENGTH: bytes that 1 stands for; 0: 1 */
     uint64_t min, max; /* valid values; max 0: any */
     size_t member, member_bytes; /* its place in the C struct; member_bytes 0: none */
     const char *const *values;   /* FIELD_ENUM, FIELD_FLAGS: ends with NULL */

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The formats that images are generated of: a new one is a line here. */
+#include "fuzz/formats.h"
+
+const struct fuzz_format *const fuzz_formats[] = {
+
+    NULL,
+};
+
+const struct fuzz_format *fuzz_format_find(const char *name)
+{
+    for (int i = 0; fuzz_formats[i]; i++) {
+        if (strcmp(fuzz_formats[i]->name, name) == 0) {
+            return fuzz_formats[i];
+        }
+    }
+    return NULL;
+}
