@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * nbd-server-start and -stop, block-export-add and -del. What ends here may have requests under way, and a
- * request that a fault holds back has no end: the command is answered at once, a coroutine waits, and
- * BLOCK_EXPORT_DELETED tells when nothing of the export is in use any more.
+ * nbd-server-start and -stop, block-export-add and -del, of NBD and FUSE. What ends here may have requests
+ * under way, and a request that a fault holds back has no end: the command is answered at once, a coroutine
+ * waits, and BLOCK_EXPORT_DELETED tells when nothing of the export is in use any more.
  */
 #include <ctype.h>
 #include <stdio.h>
@@ -15,11 +15,13 @@
 struct qmp_export {
     struct list link; /* server->exports */
     struct qmp_server *server;
-    char *id, *name;
+    char *id, *name;   /* FUSE: no name */
     struct node *node; /* a reference */
+    bool starting;     /* its name is taken; it is not there yet */
     bool ending;
     struct nbd_server *nbd;     /* where it is */
     struct nbd_export *removed; /* set: end_export waits for its end */
+    struct fuse_export *fuse;   /* instead of these two */
 };
 
 static struct qmp_export *find_export(const struct qmp_server *s, const char *id)
@@ -43,8 +45,8 @@ static co_fn void export_free(struct qmp_export *e)
     free(e);
 }
 
-int qmp_server_add_export(struct qmp_server *s, const char *id, const char *name, struct node *n,
-                          struct err *err)
+static struct qmp_export *new_export(struct qmp_server *s, const char *id, const char *name, struct node *n,
+                                     struct err *err)
 {
     struct qmp_export *e = calloc(1, sizeof(*e));
 
@@ -58,12 +60,36 @@ int qmp_server_add_export(struct qmp_server *s, const char *id, const char *name
             free(e->name);
         }
         free(e);
-        return err_set(err, -ENOMEM, "no memory for export '%s'", id);
+        err_set(err, -ENOMEM, "no memory for export '%s'", id);
+        return NULL;
     }
     e->server = s;
-    e->nbd = *s->config.nbd;
     e->node = node_ref(n);
     list_add_tail(&s->exports, &e->link);
+    return e;
+}
+
+int qmp_server_add_export(struct qmp_server *s, const char *id, const char *name, struct node *n,
+                          struct err *err)
+{
+    struct qmp_export *e = new_export(s, id, name, n, err);
+
+    if (!e) {
+        return -ENOMEM;
+    }
+    e->nbd = *s->config.nbd;
+    return 0;
+}
+
+int qmp_server_add_fuse(struct qmp_server *s, const char *id, struct fuse_export *fuse, struct node *n,
+                        struct err *err)
+{
+    struct qmp_export *e = new_export(s, id, "", n, err);
+
+    if (!e) {
+        return -ENOMEM;
+    }
+    e->fuse = fuse;
     return 0;
 }
 
@@ -219,14 +245,85 @@ static bool is_id(const char *id)
     return good;
 }
 
+static co_fn json_t *add_nbd(struct qmp_call *call, const char *id, struct node *n)
+{
+    struct qmp_server *s = call->server;
+    const char *name = qmp_arg_str(call, "name") ?: qmp_arg_str(call, "node-name");
+    struct nbd_server *nbd = *s->config.nbd;
+
+    int r = nbd_server_export(nbd, name, n, !qmp_arg_bool(call, "writable", false),
+                              qmp_arg_str(call, "description"), &call->err);
+    if (r == -EEXIST) {
+        return qmp_fail(call, r, "NBD server already has export named '%.100s'", name);
+    }
+    return r < 0 || qmp_server_add_export(s, id, name, n, &call->err) < 0 ? NULL : json_object();
+}
+
+static co_fn json_t *add_fuse(struct qmp_call *call, const char *id, struct node *n)
+{
+    struct qmp_server *s = call->server;
+    const char *others = qmp_arg_str(call, "allow-other") ?: "auto";
+    const struct fuse_export_config want = {
+        .mountpoint = qmp_arg_str(call, "mountpoint"),
+        .node = n,
+        .read_only = !qmp_arg_bool(call, "writable", false),
+        .growable = qmp_arg_bool(call, "growable", false),
+        .allow_other = strcmp(others, "auto") == 0 ? geteuid() == 0 : strcmp(others, "on") == 0,
+    };
+
+    if (!s->config.fuse_make) {
+        return qmp_fail(call, -ENOTSUP, "this server has no FUSE exports");
+    }
+    struct qmp_export *e = new_export(s, id, "", n, &call->err);
+    if (!e) {
+        return NULL;
+    }
+    e->starting = true; /* mounting waits */
+    int r = s->config.fuse_make(s->config.opaque, &want, &e->fuse, &call->err);
+    e->starting = false;
+    if (r < 0) {
+        export_free(e);
+        return NULL;
+    }
+    return json_object();
+}
+
+/* What the arguments of the two types are: the table has all of them. */
+static int check_export_args(struct qmp_call *call, bool fuse)
+{
+    static const struct {
+        const char *name;
+        bool fuse;
+    } own[] = {{"name", false},
+               {"description", false},
+               {"mountpoint", true},
+               {"growable", true},
+               {"allow-other", true}};
+
+    for (size_t i = 0; i < ARRAY_SIZE(own); i++) {
+        if (qmp_arg(call, own[i].name) && own[i].fuse != fuse) {
+            qmp_fail(call, -EINVAL, "Parameter '%s' is unexpected", own[i].name);
+            return -EINVAL;
+        }
+    }
+    if (fuse && !qmp_arg(call, "mountpoint")) {
+        qmp_fail(call, -EINVAL, "Parameter 'mountpoint' is missing");
+        return -EINVAL;
+    }
+    return 0;
+}
+
 QMP_RUN(qmp_export_add)
 {
     struct qmp_server *s = call->server;
     const char *id = qmp_arg_str(call, "id"), *node_name_arg = qmp_arg_str(call, "node-name");
-    const char *name = qmp_arg_str(call, "name") ?: node_name_arg;
     struct node *n = qmp_find_node(s, node_name_arg) ?: qmp_find_disk(s, node_name_arg);
     bool writable = qmp_arg_bool(call, "writable", false);
-    struct nbd_server *nbd = *s->config.nbd;
+    bool fuse = strcmp(qmp_arg_str(call, "type"), "fuse") == 0;
+
+    if (check_export_args(call, fuse) < 0) {
+        return NULL;
+    }
 
     if (!is_id(id)) {
         return qmp_fail(call, -EINVAL, "Invalid block export id");
@@ -237,17 +334,13 @@ QMP_RUN(qmp_export_add)
     if (!n) {
         return qmp_fail(call, -ENOENT, "Cannot find device='' nor node-name='%.100s'", node_name_arg);
     }
-    if (!nbd) {
+    if (!fuse && !*s->config.nbd) {
         return qmp_fail(call, -EINVAL, "NBD server not running");
     }
     if (writable && node_is_read_only(n)) {
         return qmp_fail(call, -EPERM, "Cannot export read-only node as writable");
     }
-    int r = nbd_server_export(nbd, name, n, !writable, qmp_arg_str(call, "description"), &call->err);
-    if (r == -EEXIST) {
-        return qmp_fail(call, r, "NBD server already has export named '%.100s'", name);
-    }
-    return r < 0 || qmp_server_add_export(s, id, name, n, &call->err) < 0 ? NULL : json_object();
+    return fuse ? add_fuse(call, id, n) : add_nbd(call, id, n);
 }
 
 static void end_export(void *arg)
@@ -255,10 +348,44 @@ static void end_export(void *arg)
     struct qmp_export *e = arg;
     struct qmp_server *s = e->server;
 
-    nbd_server_unexport_wait(e->nbd, e->removed);
+    if (e->fuse) {
+        s->config.fuse_end(s->config.opaque, e->fuse);
+    } else {
+        nbd_server_unexport_wait(e->nbd, e->removed);
+    }
     export_gone(e);
     s->busy--;
     co_queue_wake_all(&s->changed);
+}
+
+static int begin_end(struct qmp_export *e)
+{
+    e->ending = true;
+    e->server->busy++;
+    int r = co_start_later(end_export, e);
+    e->server->busy -= r < 0;
+    return r;
+}
+
+void qmp_server_fuse_gone(struct qmp_server *s, const struct fuse_export *fuse)
+{
+    struct qmp_export *e;
+
+    list_for_each (e, &s->exports, link) {
+        if (e->fuse == fuse && !e->ending) {
+            begin_end(e); /* without memory it is listed, as ending, until the end */
+            return;
+        }
+    }
+}
+
+static int stop_fuse(struct qmp_export *e, bool hard)
+{
+    if (!hard && fuse_export_opens(e->fuse) > 0) {
+        return -EBUSY;
+    }
+    fuse_export_stop(e->fuse);
+    return 0;
 }
 
 QMP_RUN(qmp_export_del)
@@ -268,19 +395,19 @@ QMP_RUN(qmp_export_del)
     struct qmp_export *e = find_export(s, id);
     bool hard = mode && strcmp(mode, "hard") == 0;
 
-    if (!e) {
+    if (!e || e->starting) {
         return qmp_fail(call, -ENOENT, "Export '%.100s' is not found", id);
     }
     if (e->ending) {
         return qmp_fail(call, -EBUSY, "Export '%s' is already shutting down", id);
     }
-    int r = nbd_server_unexport(e->nbd, e->name, hard, &e->removed, &call->err);
+    int r =
+        e->fuse ? stop_fuse(e, hard) : nbd_server_unexport(e->nbd, e->name, hard, &e->removed, &call->err);
     if (r < 0) {
         return r == -EBUSY ? qmp_fail(call, r, "export '%s' still in use", id) : NULL;
     }
-    e->ending = true;
-    s->busy++;
-    if (co_start_later(end_export, e) < 0) { /* then this client waits */
+    if (begin_end(e) < 0) { /* then this client waits */
+        s->busy++;
         end_export(e);
     }
     return json_object();
@@ -292,9 +419,13 @@ QMP_RUN(qmp_query_exports)
     const struct qmp_export *e;
 
     list_for_each (e, &call->server->exports, link) {
-        json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:b, s:s}", "id", e->id, "type", "nbd",
-                                              "node-name", node_name(e->node), "shutting-down",
-                                              (int)e->ending, "name", e->name));
+        if (!e->starting) {
+            json_array_append_new(list,
+                                  json_pack("{s:s, s:s, s:s, s:b, s:s}", "id", e->id, "type",
+                                            e->fuse ? "fuse" : "nbd", "node-name", node_name(e->node),
+                                            "shutting-down", (int)e->ending, e->fuse ? "mountpoint" : "name",
+                                            e->fuse ? fuse_export_path(e->fuse) : e->name));
+        }
     }
     return list;
 }

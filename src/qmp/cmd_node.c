@@ -123,7 +123,7 @@ QMP_RUN(qmp_blockdev_del)
     if (!n) {
         return qmp_fail(call, -ENOENT, "Failed to find node with node-name='%.100s'", name);
     }
-    if (*qmp_disk_of_root(s, n)) {
+    if (*qmp_server_disk(s, n)) {
         return qmp_fail(call, -EBUSY, "Block device %s is in use", name);
     }
     if (!own) {

@@ -113,8 +113,10 @@ MEMBERS nbd_start_args[] = {
     {"max-connections", &qmp_int, .optional = true, .help = "clients at once; 0: the default"},
     {0}};
 
-static const char *const export_words[] = {"nbd", NULL};
+static const char *const export_words[] = {"nbd", "fuse", NULL};
 static const struct qmp_type export_kind = {"BlockExportType", QMP_ENUM, .values = export_words};
+static const char *const other_words[] = {"off", "on", "auto", NULL};
+static const struct qmp_type allow_other = {"FuseExportAllowOther", QMP_ENUM, .values = other_words};
 MEMBERS export_add_args[] = {
     {"type", &export_kind},
     {"id", &qmp_str, .help = "name for block-export-del"},
@@ -122,6 +124,12 @@ MEMBERS export_add_args[] = {
     {"writable", &qmp_bool, .optional = true, .help = "clients may write; default false"},
     {"name", &qmp_str, .optional = true, .help = "nbd: what clients ask for; default the node's name"},
     {"description", &qmp_str, .optional = true, .help = "nbd: told to clients"},
+    {"mountpoint", &qmp_str, .optional = true,
+     .help = "fuse: the regular file to mount it over; must be given"},
+    {"growable", &qmp_bool, .optional = true,
+     .help = "fuse: writes past the end make it larger; default false"},
+    {"allow-other", &allow_other, .optional = true,
+     .help = "fuse: other users, too, may open it; auto (default): if the server is root's"},
     {0}};
 static const char *const remove_words[] = {"safe", "hard", NULL};
 static const struct qmp_type remove_mode = {"BlockExportRemoveMode", QMP_ENUM, .values = remove_words};
@@ -133,7 +141,8 @@ MEMBERS export_members[] = {{"id", &qmp_str},
                             {"type", &export_kind},
                             {"node-name", &qmp_str},
                             {"shutting-down", &qmp_bool},
-                            {"name", &qmp_str, .optional = true},
+                            {"name", &qmp_str, .optional = true, .help = "nbd"},
+                            {"mountpoint", &qmp_str, .optional = true, .help = "fuse: where it is"},
                             {0}};
 static const struct qmp_type export_info = {"BlockExportInfo", QMP_OBJECT, .members = export_members};
 

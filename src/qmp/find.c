@@ -19,7 +19,7 @@ struct node *qmp_find_node(const struct qmp_server *s, const char *name)
     return n && n->filename ? n : NULL; /* not one that is just being opened */
 }
 
-const char *qmp_disk_of_root(const struct qmp_server *s, const struct node *n)
+const char *qmp_server_disk(const struct qmp_server *s, const struct node *n)
 {
     for (unsigned i = 0; i < s->ndisks; i++) {
         if (s->disks[i].node == n) {

@@ -159,8 +159,7 @@ json_t *qmp_timestamp(void);
 /* find.c: by device or node name. NULL: there is none. */
 struct node *qmp_find_disk(const struct qmp_server *s, const char *id);
 struct node *qmp_find_node(const struct qmp_server *s, const char *name);
-/* The device whose root @n is, or ""; the device that @n is part of, or "". */
-const char *qmp_disk_of_root(const struct qmp_server *s, const struct node *n);
+/* The device that @n is part of, or "". */
 const char *qmp_disk_of(const struct qmp_server *s, const struct node *n);
 /* What the arguments device and node-name mean, one of which must be given; else the call's error is
  * set as QEMU does. */

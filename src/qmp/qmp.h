@@ -10,6 +10,7 @@
 #ifndef QMP_QMP_H
 #define QMP_QMP_H
 
+#include "export/fuse/fuse.h"
 #include "export/nbd/server.h"
 
 struct qmp_server;
@@ -32,6 +33,12 @@ struct qmp_config {
     void (*quit)(void *opaque);
     /* Run a line of `blkproof io` on the node; what it printed, malloc'ed. NULL: there is no such thing. */
     co_fn char *(*io_command)(void *opaque, struct node *n, const char *line);
+    /* Mount @want->node at @want->mountpoint: mountpoint, node, read_only, growable, allow_other are set.
+     * NULL: there is no FUSE. */
+    co_fn int (*fuse_make)(void *opaque, const struct fuse_export_config *want,
+                           struct fuse_export **ret_export, struct err *err);
+    /* Wait until an export, which has been stopped or is gone, has finished all; then free it. */
+    co_fn void (*fuse_end)(void *opaque, struct fuse_export *e);
     void *opaque;
 };
 
@@ -50,6 +57,14 @@ int qmp_server_add_disk(struct qmp_server *s, const char *id, struct node *n, st
 /* A node that the NBD server exports as @name: for query-block-exports, and block-export-del to take away. */
 int qmp_server_add_export(struct qmp_server *s, const char *id, const char *name, struct node *n,
                           struct err *err);
+
+/* The same for a FUSE export. */
+int qmp_server_add_fuse(struct qmp_server *s, const char *id, struct fuse_export *e, struct node *n,
+                        struct err *err);
+/* One that was added, or made by fuse_make, has been unmounted by somebody. */
+void qmp_server_fuse_gone(struct qmp_server *s, const struct fuse_export *e);
+/* The name of the disk whose root is @n, or "". */
+const char *qmp_server_disk(const struct qmp_server *s, const struct node *n);
 
 /* Serve one connected, non-blocking stream socket, which the server owns from now on (also on
  * failure). -ENOMEM. */

@@ -195,7 +195,7 @@ static int listen_all(struct serve *s)
     if (s->naddresses == 0 && s->run) {
         rc = make_private_address(s, &err);
         s->addresses[s->naddresses++] = s->private_address;
-    } else if (s->naddresses == 0 && s->nplaces == 0) {
+    } else if (s->naddresses == 0 && list_empty(&s->places)) {
         s->addresses[s->naddresses++] = "tcp:127.0.0.1";
     }
     for (unsigned i = 0; rc == 0 && i < s->naddresses; i++) {
@@ -539,8 +539,8 @@ int tool_serve(struct tool *t, int argc, char **argv)
     s.images = calloc((size_t)argc + 1, sizeof(*s.images));
     s.addresses = calloc((size_t)argc + 1, sizeof(*s.addresses));
     s.qmp_addresses = calloc((size_t)argc + 1, sizeof(*s.qmp_addresses));
-    s.places = calloc((size_t)argc + 1, sizeof(*s.places));
-    if (!s.images || !s.addresses || !s.qmp_addresses || !s.places) {
+    list_init(&s.places);
+    if (!s.images || !s.addresses || !s.qmp_addresses) {
         tool_error(t, "no memory for the command line");
         status = EXIT_FAILURE;
     } else if (serve_parse(&s, argc, argv, &status) == 0) {
@@ -552,7 +552,7 @@ int tool_serve(struct tool *t, int argc, char **argv)
     free(s.images);
     free(s.addresses);
     free(s.qmp_addresses);
-    free(s.places);
+    serve_fuse_free(&s);
     free(s.private_dir);
     free(s.private_address);
     return status;

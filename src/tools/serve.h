@@ -19,13 +19,16 @@ struct image {
     struct node *node;
 };
 
-struct fuse_place { /* one --fuse */
+struct fuse_place { /* one --fuse, or one that the monitor made */
+    struct list link;
     struct serve *serve;
     const char *name; /* the image's export name, in the argument */
     size_t name_len;
     const char *file;
-    const struct image *image;
-    struct fuse_export *export;
+    const struct image *image; /* NULL: the monitor's */
+    struct node *node;
+    struct fuse_export *export; /* NULL: not mounted yet */
+    bool growable;
     bool gone; /* unmounted by somebody */
 };
 
@@ -42,8 +45,7 @@ struct serve {
     unsigned naddresses;
     const char **qmp_addresses;
     unsigned nqmp;
-    struct fuse_place *places;
-    unsigned nplaces;
+    struct list places; /* of struct fuse_place */
     bool fuse_growable, fuse_allow_other;
     const char *description, *report, *pid_file, *run;
     unsigned open_flags;
@@ -52,13 +54,14 @@ struct serve {
     /* the run */
     sigset_t old_mask;
     int signal_fd;
-    bool opened;    /* all images are */
-    bool watching;  /* the coroutine that waits for signals is alive */
-    bool releasing; /* so is release_held */
-    bool scrubbing; /* so is a scrub */
-    bool finished;  /* both shall end */
-    bool hung;      /* some requests will never end */
-    bool draining;  /* what is in flight is being finished */
+    bool opened;          /* all images are */
+    bool watching;        /* the coroutine that waits for signals is alive */
+    bool releasing;       /* so is release_held */
+    bool scrubbing;       /* so is a scrub */
+    bool finished;        /* both shall end */
+    bool hung;            /* some requests will never end */
+    bool draining;        /* what is in flight is being finished */
+    unsigned fuse_ending; /* coroutines in serve_fuse_end */
     char *private_dir;
     char *private_address;
     pid_t child;

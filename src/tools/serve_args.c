@@ -310,8 +310,7 @@ static int parse_option(struct serve *s, struct context *ctx, int opt, const cha
         s->addresses[s->naddresses++] = arg;
         return 0;
     case OPT_FUSE:
-        serve_fuse_add(s, arg);
-        return 0;
+        return serve_fuse_add(s, arg) < 0 ? usage(s, "no memory for --fuse=%s", arg) : 0;
     case OPT_MAX_CLIENTS:
         return parse_clients(s, arg);
     case OPT_HANDSHAKE_TIMEOUT:

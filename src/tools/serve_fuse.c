@@ -1,19 +1,50 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The FUSE exports of `blkproof serve`. */
+/* The FUSE exports of `blkproof serve`: those of the command line, and those that its monitor makes. */
 #include "tools/serve_fuse.h"
 
+#include <stdio.h>
 #include <sys/prctl.h>
-
-#include "export/fuse/fuse.h"
 
 /* ---- the command line ---- */
 
-void serve_fuse_add(struct serve *s, const char *text)
+static struct fuse_place *new_place(struct serve *s)
+{
+    struct fuse_place *p = calloc(1, sizeof(*p));
+
+    if (p) {
+        p->serve = s;
+        list_add_tail(&s->places, &p->link);
+    }
+    return p;
+}
+
+static void free_place(struct fuse_place *p)
+{
+    list_del(&p->link);
+    free(p);
+}
+
+void serve_fuse_free(struct serve *s)
+{
+    struct fuse_place *p;
+
+    while ((p = list_first(&s->places, struct fuse_place, link))) {
+        free_place(p);
+    }
+}
+
+int serve_fuse_add(struct serve *s, const char *text)
 {
     size_t len = serve_name_len(text);
+    struct fuse_place *p = new_place(s);
 
-    s->places[s->nplaces++] = (struct fuse_place){
-        .serve = s, .name = text, .name_len = len, .file = len > 0 ? text + len + 1 : text};
+    if (!p) {
+        return -ENOMEM;
+    }
+    p->name = text;
+    p->name_len = len;
+    p->file = len > 0 ? text + len + 1 : text;
+    return 0;
 }
 
 static const struct image *find_image(const struct serve *s, const struct fuse_place *p)
@@ -27,26 +58,42 @@ static const struct image *find_image(const struct serve *s, const struct fuse_p
     return NULL;
 }
 
-int serve_fuse_resolve(struct serve *s, struct err *err)
+static int resolve(struct serve *s, struct fuse_place *p, struct err *err)
 {
-    for (unsigned i = 0; i < s->nplaces; i++) {
-        struct fuse_place *p = &s->places[i];
-        if (p->name_len == 0 && s->nimages > 1) {
-            return err_set(err, -EINVAL, "--fuse=%s: which of the images? --fuse=NAME=%s", p->file, p->file);
+    const struct fuse_place *before;
+
+    if (p->name_len == 0 && s->nimages > 1) {
+        return err_set(err, -EINVAL, "--fuse=%s: which of the images? --fuse=NAME=%s", p->file, p->file);
+    }
+    p->image = p->name_len == 0 ? &s->images[0] : find_image(s, p);
+    p->growable = s->fuse_growable;
+    if (!p->image) {
+        return err_set(err, -EINVAL, "--fuse=%s: no image has the export name '%.*s'", p->name,
+                       (int)p->name_len, p->name);
+    }
+    list_for_each (before, &s->places, link) {
+        if (before == p) {
+            break;
         }
-        p->image = p->name_len == 0 ? &s->images[0] : find_image(s, p);
-        if (!p->image) {
-            return err_set(err, -EINVAL, "--fuse=%s: no image has the export name '%.*s'", p->name,
-                           (int)p->name_len, p->name);
-        }
-        for (unsigned j = 0; s->fuse_growable && j < i; j++) {
-            if (s->places[j].image == p->image) { /* two that grow it would cut each other off */
-                return err_set(err, -EINVAL, "--fuse=%s: with --fuse-growable a disk has one place only",
-                               p->file);
-            }
+        if (p->growable && before->image == p->image) { /* two that grow it would cut each other off */
+            return err_set(err, -EINVAL, "--fuse=%s: with --fuse-growable a disk has one place only",
+                           p->file);
         }
     }
-    if (s->nplaces == 0 && (s->fuse_growable || s->fuse_allow_other)) {
+    return 0;
+}
+
+int serve_fuse_resolve(struct serve *s, struct err *err)
+{
+    struct fuse_place *p;
+    int rc = 0;
+
+    list_for_each (p, &s->places, link) {
+        if ((rc = resolve(s, p, err)) < 0) {
+            return rc;
+        }
+    }
+    if (list_empty(&s->places) && (s->fuse_growable || s->fuse_allow_other)) {
         return err_set(err, -EINVAL, "%s is of no use without --fuse=FILE",
                        s->fuse_growable ? "--fuse-growable" : "--fuse-allow-other");
     }
@@ -71,8 +118,10 @@ static void on_closed(void *opaque)
 
 static bool reachable(const struct serve *s)
 {
-    for (unsigned i = 0; i < s->nplaces; i++) {
-        if (!s->places[i].gone) {
+    const struct fuse_place *p;
+
+    list_for_each (p, &s->places, link) {
+        if (!p->gone) {
             return true;
         }
     }
@@ -90,40 +139,58 @@ static void on_gone(void *opaque)
     if (!reachable(p->serve)) {
         serve_wind_down(p->serve);
     }
+    if (p->serve->qmp) {
+        qmp_server_fuse_gone(p->serve->qmp, p->export);
+    }
+}
+
+/* @want: all but what every place has. */
+static co_fn int mount_place(struct fuse_place *p, const struct fuse_export_config *want, struct err *err)
+{
+    struct fuse_export_config config = *want;
+
+    p->node = want->node;
+    p->growable = want->growable;
+    config.notice = on_notice;
+    config.closed = on_closed;
+    config.gone = on_gone;
+    config.opaque = p;
+    return fuse_export_create(&config, &p->export, err);
 }
 
 int serve_fuse_begin(struct serve *s, struct err *err)
 {
+    struct fuse_place *p;
+    bool lone = s->naddresses == 0 && s->nqmp == 0 && s->places.next->next == &s->places;
     int rc = 0;
 
     /* The kernel may need us to write pages back in order to find memory for us. Inherited by programs that
      * are started, which it is not meant for; and refused without CAP_SYS_RESOURCE, at a small risk. */
-    if (s->nplaces > 0 && !s->run) {
+    if (!list_empty(&s->places) && !s->run) {
         prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
     }
-    for (unsigned i = 0; rc == 0 && i < s->nplaces; i++) {
-        struct fuse_place *p = &s->places[i];
+    list_for_each (p, &s->places, link) {
         const struct fuse_export_config config = {
             .mountpoint = p->file,
             .node = p->image->node,
             .read_only = s->read_only || node_is_read_only(p->image->node),
             .growable = s->fuse_growable,
             .allow_other = s->fuse_allow_other,
-            .spin_ns = s->nplaces == 1 && s->naddresses == 0 ? s->config.spin_ns : 0,
-            .notice = on_notice,
-            .closed = on_closed,
-            .gone = on_gone,
-            .opaque = p,
+            .spin_ns = lone ? s->config.spin_ns : 0,
         };
-        rc = fuse_export_create(&config, &p->export, err);
+        if ((rc = mount_place(p, &config, err)) < 0) {
+            return rc;
+        }
     }
-    return rc;
+    return 0;
 }
 
 bool serve_fuse_idle(const struct serve *s)
 {
-    for (unsigned i = 0; i < s->nplaces; i++) {
-        if (s->places[i].export && fuse_export_opens(s->places[i].export) > 0) {
+    const struct fuse_place *p;
+
+    list_for_each (p, &s->places, link) {
+        if (p->export && fuse_export_opens(p->export) > 0) {
             return false;
         }
     }
@@ -132,8 +199,9 @@ bool serve_fuse_idle(const struct serve *s)
 
 const char *serve_fuse_place(const struct serve *s, const struct image *im, unsigned n)
 {
-    for (unsigned i = 0; i < s->nplaces; i++) {
-        const struct fuse_place *p = &s->places[i];
+    const struct fuse_place *p;
+
+    list_for_each (p, &s->places, link) {
         if (p->image == im && n-- == 0) {
             return fuse_export_path(p->export);
         }
@@ -141,22 +209,98 @@ const char *serve_fuse_place(const struct serve *s, const struct image *im, unsi
     return NULL;
 }
 
+/* ---- the monitor's ---- */
+
+int serve_fuse_announce(struct serve *s, struct err *err)
+{
+    const struct fuse_place *p, *before;
+    int rc = 0;
+
+    list_for_each (p, &s->places, link) {
+        char id[300];
+        unsigned n = 1;
+        list_for_each (before, &s->places, link) {
+            if (before == p) {
+                break;
+            }
+            n += before->image == p->image;
+        }
+        snprintf(id, sizeof(id), n > 1 ? "%s-fuse%u" : "%s-fuse", qmp_server_disk(s->qmp, p->node), n);
+        rc = qmp_server_add_fuse(s->qmp, id, p->export, p->node, err);
+        if (rc < 0) {
+            return rc;
+        }
+    }
+    return 0;
+}
+
+int serve_fuse_make(void *serve, const struct fuse_export_config *want, struct fuse_export **ret_export,
+                    struct err *err)
+{
+    struct serve *s = serve;
+    struct fuse_place *p, *other;
+
+    list_for_each (other, &s->places, link) {
+        if (other->node == want->node && (want->growable || other->growable)) {
+            return err_set(err, -EINVAL, "a disk that can grow has one place only");
+        }
+    }
+    p = new_place(s);
+    if (!p) {
+        return err_set(err, -ENOMEM, "no memory to export at '%s'", want->mountpoint);
+    }
+    int rc = mount_place(p, want, err);
+    if (rc == 0 && s->draining) { /* the end came first, and did not see it */
+        fuse_export_destroy(TAKE_PTR(p->export));
+        rc = err_set(err, -ESHUTDOWN, "the server ends");
+    }
+    if (rc < 0) {
+        free_place(p);
+        return rc;
+    }
+    *ret_export = p->export;
+    return 0;
+}
+
+void serve_fuse_end(void *serve, struct fuse_export *e)
+{
+    struct serve *s = serve;
+    struct fuse_place *p;
+
+    s->fuse_ending++;
+    fuse_export_finish(e);
+    list_for_each (p, &s->places, link) {
+        if (p->export == e && !s->draining) { /* else serve_fuse_finish looks after it */
+            fuse_export_destroy(e);
+            free_place(p);
+            break;
+        }
+    }
+    s->fuse_ending--;
+    co_queue_wake_all(&s->changed);
+}
+
+/* ---- the end ---- */
+
 void serve_fuse_stop(struct serve *s)
 {
-    for (unsigned i = 0; i < s->nplaces; i++) {
-        if (s->places[i].export) {
-            fuse_export_stop(s->places[i].export);
+    const struct fuse_place *p;
+
+    list_for_each (p, &s->places, link) {
+        if (p->export) {
+            fuse_export_stop(p->export);
         }
     }
 }
 
 unsigned serve_fuse_wait(struct serve *s)
 {
+    const struct fuse_place *p;
     unsigned hang = 0;
 
-    for (unsigned i = 0; i < s->nplaces; i++) {
-        if (s->places[i].export) {
-            hang += fuse_export_wait(s->places[i].export);
+    list_for_each (p, &s->places, link) {
+        if (p->export) {
+            hang += fuse_export_wait(p->export);
         }
     }
     return hang;
@@ -164,16 +308,23 @@ unsigned serve_fuse_wait(struct serve *s)
 
 void serve_fuse_finish(struct serve *s)
 {
-    for (unsigned i = 0; i < s->nplaces; i++) {
-        fuse_export_destroy(TAKE_PTR(s->places[i].export));
+    struct fuse_place *p;
+
+    while (s->fuse_ending > 0) {
+        co_queue_wait(&s->changed);
+    }
+    list_for_each (p, &s->places, link) {
+        fuse_export_destroy(TAKE_PTR(p->export));
     }
 }
 
 void serve_fuse_abandon(struct serve *s)
 {
-    for (unsigned i = 0; i < s->nplaces; i++) {
-        if (s->places[i].export) {
-            fuse_export_abandon(s->places[i].export);
+    const struct fuse_place *p;
+
+    list_for_each (p, &s->places, link) {
+        if (p->export) {
+            fuse_export_abandon(p->export);
         }
     }
 }

@@ -5,13 +5,22 @@
 
 #include "tools/serve.h"
 
-/* One argument of --fuse, [NAME=]FILE: to s->places, which has room. */
-void serve_fuse_add(struct serve *s, const char *text);
+#include "export/fuse/fuse.h"
+
+/* One argument of --fuse, [NAME=]FILE: to s->places. -ENOMEM. */
+int serve_fuse_add(struct serve *s, const char *text);
+void serve_fuse_free(struct serve *s);
 /* When the command line is known: which image each is. -EINVAL with a sentence. */
 int serve_fuse_resolve(struct serve *s, struct err *err);
 
 /* When all images are open: mount them, and serve. */
 co_fn int serve_fuse_begin(struct serve *s, struct err *err);
+/* Tell the monitor about them, which is there and does not listen yet. */
+int serve_fuse_announce(struct serve *s, struct err *err);
+/* What the monitor asks for (struct qmp_config): one more place, and the end of any. */
+co_fn int serve_fuse_make(void *serve, const struct fuse_export_config *want, struct fuse_export **ret_export,
+                          struct err *err);
+co_fn void serve_fuse_end(void *serve, struct fuse_export *e);
 /* Nobody has one of the files open. */
 bool serve_fuse_idle(const struct serve *s);
 /* Where image @im is, the @n-th place; NULL past the end. */

@@ -9,7 +9,7 @@
 #include "block/driver.h"
 #include "qmp/qmp.h"
 #include "tools/io/io.h"
-#include "tools/serve.h"
+#include "tools/serve_fuse.h"
 
 /* What commands on a node leave behind: requests in the background. */
 struct shell {
@@ -135,6 +135,8 @@ int serve_qmp_begin(struct serve *s, struct err *err)
                                       .notice = on_notice,
                                       .quit = on_quit,
                                       .io_command = io_command,
+                                      .fuse_make = serve_fuse_make,
+                                      .fuse_end = serve_fuse_end,
                                       .opaque = s};
     int r = s->nqmp > 0 ? qmp_server_create(&config, &s->qmp, err) : 0;
 
@@ -146,7 +148,7 @@ int serve_qmp_begin(struct serve *s, struct err *err)
 
 int serve_qmp_listen(struct serve *s, struct err *err)
 {
-    int r = 0;
+    int r = s->qmp ? serve_fuse_announce(s, err) : 0;
 
     for (unsigned i = 0; r == 0 && i < s->nqmp; i++) {
         r = qmp_server_listen(s->qmp, s->qmp_addresses[i], err);

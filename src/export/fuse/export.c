@@ -259,16 +259,20 @@ static void release(struct fuse_export *e)
     free(e);
 }
 
-void fuse_export_destroy(struct fuse_export *e)
+void fuse_export_finish(struct fuse_export *e)
 {
-    if (!e) {
-        return;
-    }
     fuse_export_stop(e);
     while (fuse_export_wait(e) > 0) {
         co_queue_wait(&e->changed);
     }
-    release(e);
+}
+
+void fuse_export_destroy(struct fuse_export *e)
+{
+    if (e) {
+        fuse_export_finish(e);
+        release(e);
+    }
 }
 
 /* ---- the beginning ---- */

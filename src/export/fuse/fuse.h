@@ -59,11 +59,14 @@ void fuse_export_stop(struct fuse_export *e);
  * FUSE_DRAIN_NS, how many requests still hang in it. Those who wait for them have got an error by then. */
 co_fn unsigned fuse_export_wait(struct fuse_export *e);
 
+/* Stop, and wait for everything, also for what hangs. */
+co_fn void fuse_export_finish(struct fuse_export *e);
+
 /* The process is about to die: at least leave no mount behind, as far as that does without waiting and as
  * far as this user may. */
 void fuse_export_abandon(struct fuse_export *e);
 
-/* Stop, wait for everything, free. Not to be called where the disk may hang for ever: see
+/* Finish, and free. Not to be called where the disk may hang for ever: see
  * fuse_export_wait. NULL is fine. */
 co_fn void fuse_export_destroy(struct fuse_export *e);
 

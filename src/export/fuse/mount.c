@@ -199,8 +199,9 @@ void fuse_export_abandon(struct fuse_export *e)
 {
     struct mounted m;
 
-    if (e->running && find_mounted(e->path, &m) && m.dev == e->own.dev) {
-        umount2(e->path, MNT_DETACH | UMOUNT_NOFOLLOW);
+    if (e->running && find_mounted(e->path, &m) && m.dev == e->own.dev &&
+        umount2(e->path, MNT_DETACH | UMOUNT_NOFOLLOW) < 0) {
+        fuse_session_unmount(e->session); /* not root: fusermount3 may. It has to be told by a child. */
     }
 }
 
