@@ -11,6 +11,7 @@
  *   config.c   the configuration
  *   record.c   records
  *   store.c    files written and read
+ *   guest.c    what a guest reads from the valid image
  *   formats.c  the list of formats
  */
 #ifndef FUZZ_FUZZ_H
@@ -19,6 +20,7 @@
 #include <jansson.h>
 
 #include "fuzz/format.h"
+#include "fuzz/guest.h"
 
 #define FUZZ_PARTS_MAX     4096 /* more cannot be mutated; a record names them all */
 #define FUZZ_MUTATIONS_MAX 16384
@@ -147,6 +149,7 @@ struct fuzz_image {
     size_t undos, undos_max, old_bytes, old_max;
     uint8_t *old;
     int failed; /* apply ran out of memory */
+    struct fuzz_guest guest;
 };
 
 /* Reusable: memory is taken once. @limit: the largest .limit of configurations it will be used with. NULL: no

@@ -74,6 +74,7 @@ void fuzz_image_free(struct fuzz_image *img)
     free(img->mutation);
     free(img->undo);
     free(img->old);
+    fuzz_guest_finish(&img->guest);
     free(img);
 }
 
@@ -125,6 +126,8 @@ void fuzz_image_clear(struct fuzz_image *img)
     img->undos = img->old_bytes = 0;
     img->applied = false;
     img->failed = 0;
+    img->guest.count = 0;
+    img->guest.lost = false;
 }
 
 uint8_t *fuzz_file_bytes(struct fuzz_file *f, uint64_t offset, uint64_t bytes)
