@@ -30,6 +30,7 @@
 #define FUZZ_PATH_MAX      160
 #define FUZZ_NAME_MAX      64
 #define FUZZ_LIMIT         (10 * MiB)     /* default size limit */
+#define FUZZ_LIMIT_MIN     FUZZ_LIMIT     /* formats need room: a VHDX takes some 8 MiB */
 #define FUZZ_LIMIT_MAX     (1 * GiB)      /* memory is reserved, not used */
 #define FUZZ_PAGE          UINT64_C(4096) /* bytes are known to be used, or a hole, by these */
 
@@ -144,7 +145,6 @@ struct fuzz_image {
     char recipe_text[256];
     struct fuzz_mutation *mutation;
     unsigned mutations;
-    bool applied;
     struct fuzz_undo *undo; /* what apply changed, in order */
     size_t undos, undos_max, old_bytes, old_max;
     uint8_t *old;

@@ -124,7 +124,6 @@ void fuzz_image_clear(struct fuzz_image *img)
     img->recipe = NULL;
     img->recipe_settings = 0;
     img->undos = img->old_bytes = 0;
-    img->applied = false;
     img->failed = 0;
     img->guest.count = 0;
     img->guest.lost = false;

@@ -23,19 +23,41 @@ void fuzz_sum_make(struct fuzz_image *img, const struct fuzz_checksum *s);
 
 /* ---- mutate.c ---- */
 
-/* The largest value a field can take. */
-uint64_t fuzz_field_max(const struct fuzz_part *p, const struct field *f);
-struct fuzz_mutation *fuzz_mutation_add(struct fuzz_image *img);
-/* The list for a new image, as the configuration wants it. */
-void fuzz_mutations_make(struct fuzz_image *img, struct rng *rng);
+struct fuzz_target {
+    int part;
+    uint32_t element;
+    const struct field *field; /* NULL: raw bytes */
+};
+
+/* NULL: the list is full. */
+struct fuzz_mutation *fuzz_mutation_add(struct fuzz_image *img, struct fuzz_mutation m);
+/* A field that may become hostile; false: there is none. */
+bool fuzz_target_choose(const struct fuzz_image *img, struct rng *rng, struct fuzz_target *t);
 /* Decide whether a recipe makes the mutations, and which: its choices then hold for the build. */
 int fuzz_recipe_choose(struct fuzz_image *img, struct rng *rng, struct err *err);
+/* The list for a new image, as the configuration wants it. */
+void fuzz_mutations_make(struct fuzz_image *img, struct rng *rng);
+
+/* ---- operators.c ---- */
+
+/* The largest value a field can take. */
+uint64_t fuzz_field_max(const struct fuzz_part *p, const struct field *f);
+/* Add a mutation (a pair: two), of anything or of this target. */
+void fuzz_operate(struct fuzz_image *img, struct rng *rng);
+void fuzz_operate_on(struct fuzz_image *img, struct rng *rng, const struct fuzz_target *t);
 
 /* ---- config.c ---- */
 
 /* What the configuration (or the recipe) says about a choice. */
 bool fuzz_setting_of(const struct fuzz_image *img, const char *name, uint64_t *ret_value);
-bool fuzz_config_allows(const struct fuzz_config *c, const char *path);
+/* @plain: the path without indices. */
+bool fuzz_config_allows(const struct fuzz_config *c, const char *path, const char *plain);
+
+/* ---- path.c ---- */
+
+/* As fuzz_path, without indices: "l2.entry.offset". */
+void fuzz_path_plain(const struct fuzz_image *img, int part, uint32_t element, const struct field *field,
+                     char ret_path[FUZZ_PATH_MAX]);
 
 /* ---- build.c ---- */
 

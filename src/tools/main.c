@@ -24,6 +24,7 @@ static const struct verb verbs[] = {
     {"img", tool_img, "create, compare, convert and inspect images"},
     {"serve", tool_serve, "export devices over NBD"},
     {"fault", tool_fault, "make a disk that is being served fail, by rules"},
+    {"fuzz", tool_fuzz, "hostile disk images for any program"},
 };
 
 static const struct {

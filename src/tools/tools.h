@@ -21,6 +21,7 @@ int tool_io(struct tool *t, int argc, char **argv);
 int tool_img(struct tool *t, int argc, char **argv);
 int tool_serve(struct tool *t, int argc, char **argv);
 int tool_fault(struct tool *t, int argc, char **argv);
+int tool_fuzz(struct tool *t, int argc, char **argv);
 
 /* "PREFIX: sentence" on stderr. */
 void tool_error(const struct tool *t, const char *fmt, ...) PRINTF(2, 3);
