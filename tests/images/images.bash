@@ -94,3 +94,20 @@ said() { # PROGRAM IMAGE...: what expect.* hold; end offsets depend on where new
     grep -v '^Image end offset' "$2.out" || true
     echo "exit $status"
 }
+
+setup() {
+    need qemu-img qemu-io
+    cd "$BATS_TEST_TMPDIR" || return
+    mkdir bin
+    ln -s "$(type -P blkproof)" bin/qemu-img
+    IMAGE=image.qcow2
+}
+
+each() { # FUNCTION: for every directory
+    local dir
+    for dir in "$BATS_TEST_DIRNAME"/*/; do
+        rm -f image.qcow2*
+        cook "$dir"
+        "$1" "${dir%/}"
+    done
+}

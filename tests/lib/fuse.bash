@@ -50,12 +50,18 @@ loop_on() {
     LOOPS+=("$loop")
 }
 
-# loop_off LOOP: detached, and really gone (it is lazy while somebody looks at it).
+# loop_off LOOP: detached, and really gone (it is lazy while somebody looks at it). From then on the name may be
+# another test's.
 loop_off() {
+    local l others=()
     losetup -d "$1"
-    wait_until "the end of $1" loop_is_free "$1"
+    wait_until "the end of $1" loop_is_not_ours "$1"
+    for l in "${LOOPS[@]}"; do
+        [ "$l" = "$1" ] || others+=("$l")
+    done
+    LOOPS=("${others[@]}")
 }
-loop_is_free() { ! losetup "$1"; }
+loop_is_not_ours() { ! losetup -n -O BACK-FILE "$1" 2>/dev/null | grep -qF "$BATS_TEST_TMPDIR/"; }
 
 teardown() {
     local m l
