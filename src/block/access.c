@@ -29,6 +29,7 @@ static struct req data_req(const struct req *r, enum req_op op, uint64_t offset,
         .offset = offset,
         .bytes = bytes,
         .opno = r->opno,
+        .client = r->client,
     };
 }
 
@@ -155,8 +156,13 @@ static co_fn int place_for(struct node *n, uint64_t offset, uint64_t bytes, stru
 static co_fn int read_old(struct node *n, const struct req *r, uint64_t offset, void *buf, uint64_t bytes)
 {
     struct iovec iov = {buf, bytes};
-    struct req old = {
-        .op = REQ_READ, .offset = offset, .bytes = bytes, .iov = &iov, .niov = 1, .opno = r->opno};
+    struct req old = {.op = REQ_READ,
+                      .offset = offset,
+                      .bytes = bytes,
+                      .iov = &iov,
+                      .niov = 1,
+                      .opno = r->opno,
+                      .client = r->client};
 
     if (bytes == 0) {
         return 0;
@@ -197,6 +203,7 @@ static co_fn int zero_unit(struct node *n, const struct req *r, const struct pla
         .offset = p->offset - p->cow_head,
         .bytes = p->cow_head + p->bytes + p->cow_tail,
         .opno = r->opno,
+        .client = r->client,
     };
 
     if (!p->zero_first || !is_known_zero(n, p->guest_offset - p->cow_head, p->cow_head) ||
@@ -445,7 +452,7 @@ static co_fn int access_flush(struct node *n, struct req *r)
     }
     for (unsigned i = 0; ret == 0 && i < n->nchildren; i++) {
         if (n->children[i].node && n->children[i].def->role != CHILD_BACKING) {
-            struct req flush = {.op = REQ_FLUSH, .opno = r->opno};
+            struct req flush = {.op = REQ_FLUSH, .opno = r->opno, .client = r->client};
             ret = node_io(n->children[i].node, &flush);
         }
     }

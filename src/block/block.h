@@ -83,6 +83,7 @@ struct req {
     struct extent *extent; /* STATUS */
     struct err *why;       /* TRUNCATE: a format's sentence, if it has one; may be NULL */
     uint64_t opno;         /* operation number; 0: the gate gives one */
+    unsigned client;       /* number of the NBD connection it came by; 0: none */
     /* What the caller gave at this gate, before it was aligned and split; set by the gate. */
     uint64_t asked_offset, asked_bytes;
 };
@@ -142,6 +143,7 @@ struct graph {
     void (*fault)(struct graph *g, const struct fault_event *event);
     void *monitor;       /* event's */
     void *opaque;        /* the tool's */
+    double time_scale;   /* factor of all times of fault rules; 0: 1 */
     uint64_t mismatches; /* found so far by any verify node */
     bool injected_stop;  /* it was an injected one that made a verifier stop (on-injected=stop) */
     uint64_t reconnects; /* node_reconnected calls: one load tells a verifier that there was none */

@@ -296,7 +296,7 @@ static co_fn int gate_flush(struct node *n, struct req *r)
 
 static co_fn int plain_flush(struct node *n, const struct req *r)
 {
-    struct req flush = {.op = REQ_FLUSH, .opno = r->opno};
+    struct req flush = {.op = REQ_FLUSH, .opno = r->opno, .client = r->client};
 
     return gate_flush(n, &flush);
 }

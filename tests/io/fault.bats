@@ -33,7 +33,7 @@ END
     }
     says '[{"action":"error","wen":"after"}]' "'bad.json': a rule has no member 'wen'"
     says '[{"action":"pass"},{"action":"explode"}]' \
-        "'bad.json': rule 2: there is no action 'explode': expected error, delay, hang, pass, state"
+        "'bad.json': rule 2: there is no action 'explode': expected error, delay, stall, hang, pass, state"
     says '{"rules":[{"action":"delay","delay":"soon"}]}' \
         "'bad.json': Parameter 'delay' expects a time such as 500ms or 2s, not \"soon\""
     says '[{"action":"error","ranges":"1G"}]' \
@@ -50,11 +50,28 @@ END
     equal "$err" "blkproof: can't open device fault:a.raw: fault: expected fault:RULES:DEVICE, where RULES may be empty"
 }
 
-@test "the rules of the manual page are accepted" {
-    sed -n '/^```/,/^```/p' "$TOP/docs/blkproof-fault.7.scd" | grep -v '^```' >page.json
-    expect 0 blkproof io -c 'read -q 0 512' fault:page.json:a.raw
-    sed -n '/^```/,/^```/p' "$TOP/docs/blkproof-blkdebug.7.scd" | grep -v '^```' >page.conf
-    expect 0 blkproof io -f raw -c 'read -q 0 512' blkdebug:page.conf:a.raw
+# The examples of a page: each block a file page.N
+examples() { # PAGE
+    awk '/^```/ { if (open) close(f); open = !open; if (open) f = "page." ++n; next } open { print > f }' "$TOP/docs/$1"
+}
+
+@test "the rules of the manual page are accepted, and every member has one" {
+    local f member
+    examples blkproof-fault.7.scd
+    for f in page.*; do
+        expect 0 blkproof io -c 'read -q 0 512' "fault:$f:a.raw"
+    done
+    for member in $(blkproof fault --help | sed -n '/^Rules, every member/,/^$/s/^ *--\([a-z-]*\) .*/\1/p'); do
+        case $member in
+            tag | comment | enabled | event | immediately | hold) ;;
+            *) grep -q "\"$member\":" page.* || fail "no example of $member" ;;
+        esac
+    done
+}
+
+@test "the rules of blkdebug's manual page are accepted" {
+    examples blkproof-blkdebug.7.scd
+    expect 0 blkproof io -f raw -c 'read -q 0 512' blkdebug:page.1:a.raw
 }
 
 @test "io ends with requests that are held, delayed, or at a breakpoint" {

@@ -6,14 +6,6 @@
  */
 #include "fault_rig.h"
 
-#define SCENARIO(name)                                                                                       \
-    static co_fn int name##_main(void *arg);                                                                 \
-    static void name(void **state)                                                                           \
-    {                                                                                                        \
-        world_run(1, name##_main, NULL);                                                                     \
-    }                                                                                                        \
-    static co_fn int name##_main(void *arg)
-
 static co_fn struct node *open_blkdebug(const char *more)
 {
     world_init(&rig);

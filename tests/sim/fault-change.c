@@ -3,14 +3,6 @@
  * counters, budgets, waiting for a rule, and what the engine tells. */
 #include "fault_rig.h"
 
-#define SCENARIO(name)                                                                                       \
-    static co_fn int name##_main(void *arg);                                                                 \
-    static void name(void **state)                                                                           \
-    {                                                                                                        \
-        world_run(1, name##_main, NULL);                                                                     \
-    }                                                                                                        \
-    static co_fn int name##_main(void *arg)
-
 static char *ids(struct node *n)
 {
     static char text[1024];

@@ -3,14 +3,6 @@
  * timer, and that every way to end a node ends. */
 #include "fault_rig.h"
 
-#define SCENARIO(name)                                                                                       \
-    static co_fn int name##_main(void *arg);                                                                 \
-    static void name(void **state)                                                                           \
-    {                                                                                                        \
-        world_run(1, name##_main, NULL);                                                                     \
-    }                                                                                                        \
-    static co_fn int name##_main(void *arg)
-
 static struct bg b[8];
 
 SCENARIO(a_held_request_reaches_the_device_when_it_completes)

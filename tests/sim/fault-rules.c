@@ -4,14 +4,6 @@
 
 #include <math.h>
 
-#define SCENARIO(name)                                                                                       \
-    static co_fn int name##_main(void *arg);                                                                 \
-    static void name(void **state)                                                                           \
-    {                                                                                                        \
-        world_run(1, name##_main, NULL);                                                                     \
-    }                                                                                                        \
-    static co_fn int name##_main(void *arg)
-
 /* ---- operation and flags ---- */
 
 static co_fn int one(enum req_op op, unsigned flags, uint64_t offset, uint64_t bytes)

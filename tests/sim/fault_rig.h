@@ -4,10 +4,20 @@
 #ifndef TESTS_SIM_FAULT_RIG_H
 #define TESTS_SIM_FAULT_RIG_H
 
+#include "base/json.h"
 #include "block/driver.h"
 #include "block/event.h"
 #include "drivers/fault/fault.h"
 #include "world.h"
+
+/* A test that runs in a coroutine, from seed 1. */
+#define SCENARIO(name)                                                                                       \
+    static co_fn int name##_main(void *arg);                                                                 \
+    static void name(void **state)                                                                           \
+    {                                                                                                        \
+        world_run(1, name##_main, NULL);                                                                     \
+    }                                                                                                        \
+    static co_fn int name##_main(void *arg)
 
 static struct world rig;
 static char rig_events[16 * KiB]; /* "INJECTED r1 write@0\n" for each event */
@@ -137,6 +147,20 @@ static inline UNUSED void bg_start(struct bg *b, enum req_op op, uint64_t offset
         b->req.niov = 1;
     }
     CHECK_EQ(co_start(bg_main, b), 0);
+}
+
+/* Is this refused as a rule, with this sentence? */
+static inline UNUSED co_fn void refused(const char *rule, const char *sentence)
+{
+    AUTO_JSON json_t *j = parsed(rule);
+    struct fault_change c = {.node = rig.node, .kind = FAULT_ADD, .rules = j};
+    struct err err = {0};
+
+    CHECK_EQ(fault_apply(&c, 1, &err), -EINVAL);
+    if (strcmp(err.text, sentence) != 0) {
+        fprintf(stderr, "%s\nsaid:     %s\nexpected: %s\n", rule, err.text, sentence);
+        CHECK(false);
+    }
 }
 
 #endif

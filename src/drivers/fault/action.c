@@ -23,19 +23,42 @@ static co_fn int error_perform(struct fault_engine *e, struct fault_rule *rule, 
 
 /* ---- delay ---- */
 
-static int delay_check(const struct fault_rule *rule, struct err *err)
+static void wait_more(const struct fault_rule *rule, struct fault_verdict *v, uint64_t ns)
 {
-    return rule->delay_ns > 0 ? 0 : err_set(err, -EINVAL, "the action delay needs the member delay, a time");
+    uint64_t *sum = rule->when == FAULT_AFTER ? &v->delay_after_ns : &v->delay_before_ns;
+
+    if (__builtin_add_overflow(*sum, ns, sum)) {
+        *sum = UINT64_MAX;
+    }
 }
 
 static void delay_decide(struct fault_engine *e, struct fault_rule *rule, const struct req *r,
                          struct fault_verdict *v)
 {
-    uint64_t *sum = rule->when == FAULT_AFTER ? &v->delay_after_ns : &v->delay_before_ns;
-
-    if (__builtin_add_overflow(*sum, rule->delay_ns, sum)) {
-        *sum = UINT64_MAX;
+    rule->drawn_ns = fault_delay_ns(e, rule, r);
+    wait_more(rule, v, rule->drawn_ns);
+    if (rule->times > 0) {
+        v->times = (v->times > 0 ? v->times : 1) * rule->times;
     }
+}
+
+/* ---- stall ---- */
+
+static int stall_check(const struct fault_rule *rule, struct err *err)
+{
+    return json_object_get(rule->spec, "until") || json_object_get(rule->spec, "on-for")
+               ? 0
+               : err_set(err, -EINVAL,
+                         "the action stall needs the member until, or on-for and off-for: it lasts so long");
+}
+
+static void stall_decide(struct fault_engine *e, struct fault_rule *rule, const struct req *r,
+                         struct fault_verdict *v)
+{
+    uint64_t end = fault_window_end_ns(rule), now = loop_now_ns();
+
+    rule->drawn_ns = end > now ? end - now : 0;
+    wait_more(rule, v, rule->drawn_ns);
 }
 
 /* ---- hang ---- */
@@ -66,9 +89,11 @@ static void state_decide(struct fault_engine *e, struct fault_rule *rule, const 
 
 const struct fault_action fault_actions[] = {
     {"error", "the request fails with errno", .perform = error_perform},
-    {"delay", "the request waits, then goes on to the rules behind", .goes_on = true, .check = delay_check,
-     .decide = delay_decide},
-    {"hang", "the request is held until it is released", .perform = hang_perform},
+    {"delay", "the request waits, then goes on to the rules behind", .goes_on = true,
+     .check = fault_check_delay, .decide = delay_decide},
+    {"stall", "the request waits until the time of the rule is over, then goes on to the rules behind",
+     .goes_on = true, .check = stall_check, .decide = stall_decide},
+    {"hang", "the request is held until it is released", .holds = true, .perform = hang_perform},
     {"pass", "the request goes to the device, whatever the rules behind say"},
     {"state", "the node changes its state, and the request goes on to the rules behind", .goes_on = true,
      .on_event = true, .check = state_check, .decide = state_decide},

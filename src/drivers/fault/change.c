@@ -12,7 +12,8 @@
 /* What a node will have. */
 struct draft {
     struct node *node;
-    struct fault_list list; /* references of its own */
+    struct fault_list list;        /* references of its own */
+    struct fault_history *history; /* made for rules that ask for it; NULL: there is one, or no need */
     bool rules_changed, state_given, new_engine;
     uint64_t state;
     unsigned next_id;
@@ -25,6 +26,7 @@ static void draft_finish(struct draft *d)
     }
     free(d->list.rules);
     fault_index_free(d->list.index);
+    fault_history_destroy(d->history);
 }
 
 static int draft_grow(struct draft *d, size_t extra, struct err *err)
@@ -87,6 +89,13 @@ static void next_free_id(struct draft *d, char id[16])
 
 /* ---- one change ---- */
 
+static double time_scale(const struct node *n)
+{
+    double own = fault_engine_of(n)->time_scale, all = n->graph->time_scale;
+
+    return own > 0 ? own : all > 0 ? all : 1;
+}
+
 static int insert_rule(struct draft *d, const json_t *spec, unsigned at, struct err *err)
 {
     AUTO_FAULT_RULE struct fault_rule *rule = NULL;
@@ -95,7 +104,7 @@ static int insert_rule(struct draft *d, const json_t *spec, unsigned at, struct 
     if (json_is_object(spec) && !json_object_get(spec, "id")) {
         next_free_id(d, id);
     }
-    int r = fault_rule_parse(spec, id, &rule, err);
+    int r = fault_rule_parse(spec, id, time_scale(d->node), &rule, err);
     if (r < 0) {
         return r;
     }
@@ -143,6 +152,19 @@ static json_t *merged(const struct fault_rule *rule, const json_t *set)
     return spec;
 }
 
+/* What has happened to a rule stays when its members change. */
+static void goes_on(struct fault_rule *rule, const struct fault_rule *old)
+{
+    rule->c = old->c;
+    rule->matched_bytes = old->matched_bytes;
+    rule->fired_bytes = old->fired_bytes;
+    rule->begun = old->begun;
+    rule->added_ns = old->added_ns;
+    rule->flushes_before = old->flushes_before;
+    rule->armed = old->armed && rule->event == old->event;
+    rule->exhausted = fault_rule_is_spent(rule);
+}
+
 static int set_rule(struct draft *d, const char *id, const json_t *set, struct err *err)
 {
     unsigned at = draft_find(d, id);
@@ -158,7 +180,7 @@ static int set_rule(struct draft *d, const char *id, const json_t *set, struct e
     if (!spec) {
         return err_set(err, -ENOMEM, "no memory for a rule");
     }
-    int r = fault_rule_parse(spec, old->id, &rule, err);
+    int r = fault_rule_parse(spec, old->id, time_scale(d->node), &rule, err);
     if (r < 0) {
         return r;
     }
@@ -166,9 +188,7 @@ static int set_rule(struct draft *d, const char *id, const json_t *set, struct e
         fault_rule_unref(rule);
         return err_set(err, -EINVAL, "rule '%s': the id cannot be changed", old->id);
     }
-    rule->c = old->c;
-    rule->armed = old->armed && rule->event == old->event;
-    rule->exhausted = rule->count > 0 && rule->c.fired >= rule->count;
+    goes_on(rule, old);
     rule->replaces = old->fresh ? old->replaces : old; /* in the node's list, which keeps it alive */
     d->list.rules[at] = rule;
     fault_rule_unref(old);
@@ -234,6 +254,7 @@ static struct fault_rule *settle(struct fault_rule *rule)
     if (!old) {
         return rule;
     }
+    fault_timer_stop(old);
     swap = *old;
     *old = *rule;
     *rule = swap;
@@ -252,6 +273,7 @@ static void release_removed(struct fault_engine *e, struct fault_list *before)
     }
     for (unsigned i = 0; i < before->nrules; i++) {
         if (before->rules[i]->removed) {
+            fault_timer_stop(before->rules[i]);
             fault_release_rule(e, before->rules[i], false);
         }
     }
@@ -272,10 +294,34 @@ static void commit(struct draft *d)
         e->list = d->list;
         d->list = before;
         e->next_id = d->next_id;
+        e->history = d->history ? TAKE_PTR(d->history) : e->history;
         release_removed(e, &before);
     }
     if (d->state_given || d->new_engine) {
         fault_set_state(e, d->state_given ? d->state : 1, NULL, NULL);
+    }
+}
+
+/* Times, flushes and writes count from here. */
+static void begin_added(struct fault_engine *e)
+{
+    uint64_t now = loop_clock_ns();
+
+    for (unsigned i = 0; i < e->list.nrules; i++) {
+        struct fault_rule *rule = e->list.rules[i];
+        if (!rule->begun) {
+            rule->begun = true;
+            rule->added_ns = now;
+            rule->flushes_before = e->flushes;
+        }
+    }
+}
+
+static void forget_history(struct fault_engine *e)
+{
+    if (!e->list.index || !(e->list.index->needs & FAULT_NEEDS_HISTORY)) {
+        fault_history_destroy(e->history);
+        e->history = NULL;
     }
 }
 
@@ -284,7 +330,10 @@ static void begin(struct draft *d)
     struct fault_engine *e = fault_engine_of(d->node);
 
     if (d->rules_changed) {
+        begin_added(e);
         fault_arm_added(e);
+        fault_timers_look(e);
+        forget_history(e);
     }
     fault_waits_check(e);
     fault_engine_look(e);
@@ -299,6 +348,15 @@ static struct draft *draft_of(struct draft *drafts, unsigned *ndrafts, struct no
     }
     struct draft *d = &drafts[(*ndrafts)++];
     return draft_init(d, n, err) < 0 ? NULL : d;
+}
+
+/* All that needs memory. */
+static int draft_end(struct draft *d)
+{
+    int r = fault_index_make(d->list.rules, d->list.nrules, &d->list.index);
+    bool history = r == 0 && d->list.index && (d->list.index->needs & FAULT_NEEDS_HISTORY);
+
+    return history && !fault_engine_of(d->node)->history ? fault_history_create(&d->history) : r;
 }
 
 static int draft_all(struct draft *drafts, unsigned *ndrafts, struct fault_change *changes, unsigned n,
@@ -319,9 +377,7 @@ static int draft_all(struct draft *drafts, unsigned *ndrafts, struct fault_chang
         }
     }
     for (unsigned i = 0; i < *ndrafts; i++) {
-        int r = drafts[i].rules_changed
-                    ? fault_index_make(drafts[i].list.rules, drafts[i].list.nrules, &drafts[i].list.index)
-                    : 0;
+        int r = drafts[i].rules_changed ? draft_end(&drafts[i]) : 0;
         if (r < 0) {
             return err_set(err, r, "no memory for the rules");
         }

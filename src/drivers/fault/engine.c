@@ -4,6 +4,7 @@
  * then it is delayed, held, failed or passed on. Nothing is allocated here: what waits, waits in the
  * frame of its own coroutine.
  */
+#include "base/iov.h"
 #include "drivers/fault/internal.h"
 
 void fault_engine_init(struct fault_engine *e, struct node *n)
@@ -20,11 +21,14 @@ void fault_engine_init(struct fault_engine *e, struct node *n)
 
 void fault_engine_finish(struct fault_engine *e)
 {
+    fault_timers_end(e);
     for (unsigned i = 0; i < e->list.nrules; i++) {
         fault_rule_unref(e->list.rules[i]);
     }
     free(e->list.rules);
     fault_index_free(e->list.index);
+    fault_history_destroy(e->history);
+    e->history = NULL;
     e->list = (struct fault_list){0};
     fault_breaks_end(e);
 }
@@ -64,11 +68,18 @@ bool fault_rule_matches(struct fault_engine *e, struct fault_rule *rule, const s
     return turn;
 }
 
+bool fault_rule_is_spent(const struct fault_rule *rule)
+{
+    return (rule->count > 0 && rule->c.fired >= rule->count) ||
+           (rule->count_bytes > 0 && rule->fired_bytes >= rule->count_bytes);
+}
+
 void fault_rule_fires(struct fault_engine *e, struct fault_rule *rule, const struct req *r)
 {
     rule->c.fired++;
     rule->c.last_fired = r ? r->opno : rule->c.last_fired;
-    rule->exhausted = rule->count > 0 && rule->c.fired >= rule->count;
+    rule->fired_bytes += r ? r->bytes : 0;
+    rule->exhausted = fault_rule_is_spent(rule);
     fault_tell(e, FAULT_INJECTED, rule, r, &(struct fault_event){.dry_run = e->dry_run});
     if (rule->exhausted) {
         fault_tell(e, FAULT_EXHAUSTED, rule, r, &(struct fault_event){0});
@@ -87,10 +98,10 @@ static bool try_rule(struct fault_engine *e, struct fault_rule *rule, const stru
     if (!fault_rule_matches(e, rule, r)) {
         return false;
     }
-    fault_rule_fires(e, rule, r);
     if (a->decide) {
         a->decide(e, rule, r, v);
     }
+    fault_rule_fires(e, rule, r);
     if (a->goes_on) {
         return false;
     }
@@ -298,38 +309,127 @@ void fault_engine_unhold(struct node *n, bool ending)
     }
     fault_breaks_end(e);
     if (ending) {
+        fault_timers_end(e);
         fault_waits_end(e);
     }
 }
 
 /* ---- requests ---- */
 
-static co_fn int judge(struct fault_engine *e, struct req *r)
+/* The media, or what a rule puts in its place; rules may make it take a multiple of its time. */
+static co_fn int perform(struct fault_engine *e, struct req *r, const struct fault_verdict *v)
 {
-    struct fault_verdict v = {0};
+    uint64_t began = v->times > 0 ? loop_clock_ns() : 0;
+    const struct fault_action *a = v->rule ? &fault_actions[v->rule->action] : NULL;
+    int ret = a ? a->perform(e, v->rule, r) : node_io(node_below(e->node), r);
 
-    decide(e, r, &v);
-    if (e->dry_run) {
-        v = (struct fault_verdict){0};
-    }
-    AUTO_FAULT_RULE struct fault_rule *rule = v.rule ? fault_rule_ref(v.rule) : NULL; /* it may be removed */
-    if (v.delay_before_ns) {
-        delay(e, v.delay_before_ns);
-    }
-    int ret = rule ? fault_actions[rule->action].perform(e, rule, r) : node_io(node_below(e->node), r);
-    if (v.delay_after_ns) {
-        delay(e, v.delay_after_ns);
+    if (v->times > 0 && !(a && a->holds)) {
+        double more = (double)(loop_clock_ns() - began) * (v->times - 1);
+        delay(e, more < (double)FAULT_TIME_MAX_NS ? (uint64_t)more : FAULT_TIME_MAX_NS);
     }
     return ret;
+}
+
+static co_fn int carry_out(struct fault_engine *e, struct req *r, struct fault_verdict *v)
+{
+    if (e->dry_run) {
+        *v = (struct fault_verdict){0};
+    }
+    AUTO_FAULT_RULE struct fault_rule *rule =
+        v->rule ? fault_rule_ref(v->rule) : NULL; /* it may be removed */
+    if (v->delay_before_ns) {
+        delay(e, v->delay_before_ns);
+    }
+    int ret = perform(e, r, v);
+    if (v->delay_after_ns) {
+        delay(e, v->delay_after_ns);
+    }
+    return ret;
+}
+
+/* ---- what rules ask to be remembered ---- */
+
+static co_fn int remembered(struct fault_engine *e, struct req *r)
+{
+    struct fault_verdict v = {0};
+    uint64_t epoch = e->history ? fault_history_epoch(e->history) : 0;
+
+    if (e->list.index) { /* rules may have been removed since the last piece */
+        decide(e, r, &v);
+    }
+    if (r->op == REQ_FLUSH) {
+        e->flushes++;
+        e->epoch_writes = 0;
+    }
+    e->epoch_writes += r->op == REQ_WRITE || r->op == REQ_ZERO;
+    if (e->history) {
+        fault_history_arrives(e->history, r);
+    }
+    int ret = carry_out(e, r, &v);
+    if (e->history) {
+        fault_history_done(e->history, r, epoch, ret);
+    }
+    return ret;
+}
+
+static uint64_t next_cut(const struct fault_engine *e, const struct req *r)
+{
+    uint64_t end = r->offset + r->bytes;
+
+    for (unsigned i = 0; i < e->list.nrules; i++) {
+        const struct fault_rule *rule = e->list.rules[i];
+        if ((rule->needs & FAULT_NEEDS_SPLIT) && rule->enabled && !rule->exhausted &&
+            (rule->ops & 1u << r->op)) {
+            end = fault_next_border(rule, r->offset, end);
+        }
+    }
+    return end;
+}
+
+/* Piece by piece, in their order, each a request of its own to the rules; until one fails. */
+static co_fn int in_pieces(struct fault_engine *e, struct req *r)
+{
+    AUTO_FREE struct iovec *iov = r->iov ? malloc((size_t)r->niov * sizeof(*iov)) : NULL;
+    struct req piece = *r;
+    uint64_t end = r->offset + r->bytes;
+    int ret = r->iov && !iov ? -ENOMEM : 0;
+
+    while (ret == 0 && piece.offset < end) {
+        piece.bytes = end - piece.offset;
+        piece.bytes = next_cut(e, &piece) - piece.offset;
+        if (iov) {
+            piece.iov = iov;
+            piece.niov = iov_slice(iov, r->iov, r->niov, piece.offset - r->offset, piece.bytes);
+        }
+        ret = remembered(e, &piece);
+        if (r->op == REQ_STATUS) {
+            break; /* it may tell of less than was asked */
+        }
+        piece.offset += piece.bytes;
+    }
+    return ret;
+}
+
+static co_fn int with_needs(struct fault_engine *e, struct req *r)
+{
+    bool whole = r->op == REQ_FLUSH || r->op == REQ_TRUNCATE || !(e->list.index->needs & FAULT_NEEDS_SPLIT) ||
+                 next_cut(e, r) == r->offset + r->bytes;
+
+    return whole ? remembered(e, r) : in_pieces(e, r);
 }
 
 int fault_engine_io(struct node *n, struct req *r)
 {
     struct fault_engine *e = fault_engine_of(n);
     const struct fault_index *x = e->list.index;
+    struct fault_verdict v = {0};
 
+    if (UNLIKELY(x && x->needs)) {
+        return with_needs(e, r);
+    }
     if (LIKELY(!x) || x->classes[r->op].nalways + x->classes[r->op].nspans == 0) {
         return node_io(node_below(n), r);
     }
-    return judge(e, r);
+    decide(e, r, &v);
+    return carry_out(e, r, &v);
 }

@@ -69,6 +69,7 @@ void fault_set_state(struct fault_engine *e, uint64_t state, const struct fault_
     if (state != old) {
         fault_tell(e, FAULT_STATE_CHANGED, why, r,
                    &(struct fault_event){.old_state = (int64_t)old, .new_state = (int64_t)state});
+        fault_timers_enter(e);
     }
 }
 

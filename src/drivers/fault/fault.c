@@ -9,7 +9,7 @@
 
 struct fault {
     struct fault_engine engine; /* first: fault_engine_of */
-    json_t *rules;
+    json_t *rules, *scale;
 };
 
 #define F(member) offsetof(struct fault, member)
@@ -21,6 +21,8 @@ static const struct option fault_options[] = {
      .runtime = true, .help = "longest time a request is held, then its rule is switched off; 0: no limit"},
     {"dry-run", OPT_BOOL, F(engine.dry_run), .def = "off", .runtime = true,
      .help = "count what the rules would do, and do nothing"},
+    {"time-scale", OPT_JSON, F(scale),
+     .help = "factor of all times of rules (default: serve's --time-scale, or 1)"},
     {0},
 };
 
@@ -173,6 +175,10 @@ static co_fn int fault_open(struct node *n, struct err *err)
     n->limits.zero_align = n->limits.discard_align = 1;
     n->limits.max_transfer = n->limits.max_zero = n->limits.max_discard = 0;
     n->limits.supported |= REQ_FUA;
+    int r = f->scale ? fault_parse_scale(f->scale, &f->engine.time_scale, err) : 0;
+    if (r < 0) {
+        return r;
+    }
     fault_engine_look(&f->engine);
     return f->rules ? load(n, f->rules, err) : 0;
 }

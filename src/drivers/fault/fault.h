@@ -65,6 +65,9 @@ co_fn int fault_read_file(const char *path, json_t **ret_rules, struct err *err)
  * booleans. Give the result to fault_apply as ADD with new_engine (what the patch did) or as REPLACE. */
 int fault_from_blkdebug(const json_t *objects, json_t **ret_rules, struct err *err);
 
+/* A factor of times: a number, or a text, above 0. */
+int fault_parse_scale(const json_t *v, double *ret, struct err *err);
+
 /* ---- looking ---- */
 
 /* An array of all rules in order, each an object of its members as given (id and tag always), and of

@@ -12,7 +12,8 @@
 static bool in_class(const struct fault_rule *rule, enum req_op op)
 {
     /* An action on the event itself is no matter of requests. */
-    bool on_event = rule->event != FAULT_NO_EVENT && fault_actions[rule->action].on_event;
+    bool on_event =
+        (rule->event != FAULT_NO_EVENT && fault_actions[rule->action].on_event) || rule->timer_ns.max > 0;
 
     return rule->enabled && !rule->exhausted && !on_event && (rule->ops & 1u << op);
 }
@@ -146,6 +147,9 @@ int fault_index_make(struct fault_rule *const *rules, unsigned nrules, struct fa
         return -ENOMEM;
     }
     x->nwords = (unsigned)div_up(nrules, 64);
+    for (unsigned i = 0; i < nrules; i++) {
+        x->needs |= rules[i]->enabled && !rules[i]->exhausted ? rules[i]->needs : 0;
+    }
     x->found = calloc(x->nwords, sizeof(*x->found));
     int r = x->found ? make_events(x, rules, nrules) : -ENOMEM;
     for (int op = 0; r == 0 && op < REQ_OP_COUNT; op++) {

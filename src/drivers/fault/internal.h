@@ -6,6 +6,12 @@
  *   words.c     members that say something by name
  *   range.c     ranges of the disk
  *   select.c    the functions of selectors
+ *   interval.c  numbers, sizes, times, and from-to of them
+ *   time.c      windows, cycles, what grows
+ *   delay.c     how long a request waits
+ *   history.c   what was written, and not read or flushed since
+ *   file.c      while a file exists
+ *   timer.c     states that change by themselves
  *   action.c    the table of actions: one row, and one function, each
  *   rule.c      a rule from JSON, and back
  *   index.c     from an operation and a range to the rules that may concern it
@@ -24,18 +30,36 @@
 #include "block/driver.h"
 #include "drivers/fault/fault.h"
 
-#define FAULT_ERRNO_MAX 4095u /* as the kernel's MAX_ERRNO */
-#define FAULT_STATE_MAX INT32_MAX
-#define FAULT_NO_EVENT  (-1)
-#define FAULT_ASKS_MAX  36 /* selectors that have a function */
+#define FAULT_ERRNO_MAX   4095u /* as the kernel's MAX_ERRNO */
+#define FAULT_STATE_MAX   INT32_MAX
+#define FAULT_NO_EVENT    (-1)
+#define FAULT_TIME_MAX_NS (UINT64_C(86400) * NS_PER_SEC) /* a day: what waits longer is held */
+#define FAULT_SCALE_MAX   1000000
+#define FAULT_ASKS_MAX    36 /* selectors that have a function */
 
 struct fault_engine;
 struct fault_rule;
 struct fault_verdict;
+struct fault_bin;
+struct fault_data;
+struct fault_file;
+struct fault_history;
 
 /* Bytes [start, end). */
 struct fault_range {
     uint64_t start, end;
+};
+
+/* [min, max]; max 0: not given. */
+struct fault_interval {
+    uint64_t min, max;
+};
+
+/* What costs something for every request, and is done only while a rule asks for it. */
+enum fault_needs {
+    FAULT_NEEDS_EPOCH = 1 << 0,   /* flushes, and writes since the last one, are counted */
+    FAULT_NEEDS_HISTORY = 1 << 1, /* what was written, and read since, is remembered */
+    FAULT_NEEDS_SPLIT = 1 << 2,   /* requests are cut where ranges begin and end */
 };
 
 /* ---- tables ---- */
@@ -48,6 +72,7 @@ struct fault_member {
     int (*parse)(struct fault_rule *rule, const struct fault_member *m, const json_t *v, struct err *err);
     fault_ask *holds; /* a selector that looks at the request; NULL: the index has answered, or turn */
     fault_ask *turn;  /* a selector that looks at how often the rule has matched */
+    unsigned needs;   /* what the engine must keep for it: enum fault_needs */
 };
 extern const struct fault_member
     fault_members[]; /* turn is asked in this order, and stands behind all holds; ends with {0} */
@@ -55,6 +80,7 @@ extern const struct fault_member
 struct fault_action {
     const char *name, *help;
     bool goes_on;  /* the rules behind are asked too */
+    bool holds;    /* how long it takes has nothing to do with the device */
     bool on_event; /* with the selector event it acts on the event itself, not on the requests after it */
     /* Are its parameters there? */
     int (*check)(const struct fault_rule *rule, struct err *err);
@@ -95,6 +121,40 @@ struct fault_rule {
     struct fault_range *ranges;      /* NULL: everywhere */
     unsigned nranges;
     uint64_t chance; /* of 2^64 */
+    int overlap;
+    unsigned needs; /* enum fault_needs */
+    struct fault_interval size, in_flight, client, epoch_write, flush_epoch;
+    uint64_t aligned, unaligned;
+    uint64_t skip_bytes, count_bytes, matched_bytes, fired_bytes;
+    struct fault_data *data;
+    int data_is;
+    uint64_t data_at, data_every;
+    unsigned history; /* bits */
+    uint64_t written_within_ns;
+    uint64_t flushes_before; /* when it was added */
+    struct fault_file *while_file;
+
+    /* when: time.c */
+    bool begun;        /* added_ns is set */
+    uint64_t added_ns; /* on the loop's clock */
+    uint64_t from_ns, until_ns, at_ns, probability_ramp_ns;
+    struct fault_interval on_for, off_for;
+    uint64_t phase, phase_end_ns; /* even phases are on; 0: none yet */
+    double time_scale;
+
+    /* how long: delay.c */
+    int distribution;
+    uint64_t delay_min_ns, delay_max_ns, deviation_ns, p99_ns, quantum_ns, delay_ramp_ns;
+    double shape, times, bytes_per_second;
+    struct fault_bin *bins;
+    unsigned nbins;
+    uint64_t lanes, *lane_free_ns;
+    uint64_t drawn_ns; /* last: for events */
+
+    /* states that change by themselves: timer.c */
+    struct fault_interval timer_ns;
+    struct timer timer;
+    struct fault_engine *engine; /* of the timer */
 
     /* parameters of actions */
     int error; /* errno, positive */
@@ -113,7 +173,9 @@ enum { FAULT_BEFORE, FAULT_AFTER };            /* when */
 enum { FAULT_HOLD_REQUEST, FAULT_HOLD_REPLY }; /* hold */
 
 /* @spec is not changed. */
-int fault_rule_parse(const json_t *spec, const char *default_id, struct fault_rule **ret, struct err *err);
+/* Times are multiplied by @scale. */
+int fault_rule_parse(const json_t *spec, const char *default_id, double scale, struct fault_rule **ret,
+                     struct err *err);
 uint64_t fault_rule_key(const char *id);
 struct fault_rule *fault_rule_ref(struct fault_rule *rule);
 void fault_rule_unref(struct fault_rule *rule); /* NULL is fine */
@@ -140,6 +202,7 @@ struct fault_class {  /* the rules of one operation */
 
 struct fault_index {
     unsigned nwords;
+    unsigned needs;     /* of all rules: enum fault_needs */
     uint64_t *found;    /* a bit per rule; all clear between look-ups */
     uint64_t events;    /* a bit per event that some rule names */
     uint32_t *by_event; /* rules that have one, by event, then by place */
@@ -169,10 +232,13 @@ struct fault_engine { /* the state of a node begins with it */
     struct node *node;
     struct fault_list list;
     uint64_t state;
-    uint64_t seed, deadman_ns; /* options */
-    bool dry_run;              /* option */
-    bool ending;               /* nothing is held or delayed any more */
-    bool has_limits;           /* the driver forces limits upon the gate */
+    uint64_t seed, deadman_ns;      /* options */
+    bool dry_run;                   /* option */
+    bool ending;                    /* nothing is held or delayed any more */
+    bool has_limits;                /* the driver forces limits upon the gate */
+    double time_scale;              /* 0: as the graph's */
+    uint64_t flushes, epoch_writes; /* that have arrived; writes since the last flush */
+    struct fault_history *history;  /* NULL: no rule asks */
     unsigned next_id;
     struct list held;      /* struct fault_held */
     struct list sleeping;  /* struct fault_sleeper */
@@ -200,6 +266,7 @@ void fault_engine_unhold(struct node *n, bool ending);
 
 struct fault_verdict {
     uint64_t delay_before_ns, delay_after_ns;
+    double times;                       /* as long as the media takes; 0: once */
     const struct fault_rule *new_state; /* that changes the state; the first wins; NULL: none */
     struct fault_rule *rule;            /* that performs the request; NULL: as always */
 };
@@ -207,11 +274,50 @@ struct fault_verdict {
 /* The rule has matched: its counters, and whether it is its turn. */
 bool fault_rule_matches(struct fault_engine *e, struct fault_rule *rule, const struct req *r);
 /* ... and acts: counters, budget, events, waits. */
+/* Its budget is used up. */
+bool fault_rule_is_spent(const struct fault_rule *rule);
 void fault_rule_fires(struct fault_engine *e, struct fault_rule *rule, const struct req *r);
 co_fn int fault_hang(struct fault_engine *e, struct fault_rule *rule, struct req *r);
 /* Let go of what a rule holds; @deadman: it was the timer. */
 unsigned fault_release_rule(struct fault_engine *e, const struct fault_rule *rule, bool deadman);
 unsigned fault_held_by(const struct fault_engine *e, const struct fault_rule *rule);
+
+/* A number that follows from the seed, the rule, @a and @b. */
+uint64_t fault_hash(const struct fault_engine *e, const struct fault_rule *rule, uint64_t a, uint64_t b);
+
+/* time.c */
+uint64_t fault_window_end_ns(const struct fault_rule *rule); /* of a window that holds now */
+double fault_ramp(const struct fault_rule *rule, uint64_t ramp_ns);
+int fault_check_times(struct fault_rule *rule, struct err *err);
+void fault_scale_times(struct fault_rule *rule, double scale);
+
+/* delay.c */
+extern const char *const fault_distributions[];
+uint64_t fault_delay_ns(const struct fault_engine *e, struct fault_rule *rule, const struct req *r);
+int fault_check_delay(const struct fault_rule *rule, struct err *err);
+int fault_prepare_lanes(struct fault_rule *rule, struct err *err);
+
+/* range.c */
+int fault_prepare_ranges(struct fault_rule *rule, struct err *err);
+/* The first border of a range of the rule in (@offset, @end); else @end. */
+uint64_t fault_next_border(const struct fault_rule *rule, uint64_t offset, uint64_t end);
+
+/* history.c: what was written to the node, in blocks of 4 KiB */
+int fault_history_create(struct fault_history **ret);
+void fault_history_destroy(struct fault_history *h); /* NULL is fine */
+/* The request has been looked at by the rules; what it gave back. */
+void fault_history_arrives(struct fault_history *h, const struct req *r);
+void fault_history_done(struct fault_history *h, const struct req *r, uint64_t epoch, int ret);
+uint64_t fault_history_epoch(const struct fault_history *h);
+
+/* timer.c: rules of the action state that act when the node has been in their state for a time. */
+void fault_timers_look(struct fault_engine *e);  /* rules have changed */
+void fault_timers_enter(struct fault_engine *e); /* the state has */
+void fault_timers_end(struct fault_engine *e);
+void fault_timer_stop(struct fault_rule *rule);
+
+/* file.c */
+void fault_file_free(struct fault_file *f); /* NULL is fine */
 
 /* event.c */
 void fault_arm_added(struct fault_engine *e);

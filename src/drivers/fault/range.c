@@ -134,3 +134,76 @@ FAULT_PARSE(fault_parse_sectors)
 {
     return parse_in_units(rule, m, v, SECTOR_SIZE, err);
 }
+
+/* ---- overlap ---- */
+
+enum { ANY, INSIDE, FIRST, SPLIT };
+const char *const fault_overlaps[] = {"any", "inside", "first", "split", NULL};
+
+static int by_start(const void *a, const void *b)
+{
+    const struct fault_range *x = a, *y = b;
+
+    return x->start < y->start ? -1 : x->start > y->start;
+}
+
+/* Who asks more than whether a byte is shared searches: in order, and what touches is one. */
+int fault_prepare_ranges(struct fault_rule *rule, struct err *err)
+{
+    unsigned n = 0;
+
+    if (rule->overlap == ANY) {
+        return 0;
+    }
+    if (!rule->ranges) {
+        return err_set(err, -EINVAL, "overlap needs the member ranges or sectors");
+    }
+    qsort(rule->ranges, rule->nranges, sizeof(*rule->ranges), by_start);
+    for (unsigned i = 1; i < rule->nranges; i++) {
+        if (rule->ranges[i].start <= rule->ranges[n].end) {
+            rule->ranges[n].end = MAX(rule->ranges[n].end, rule->ranges[i].end);
+        } else {
+            rule->ranges[++n] = rule->ranges[i];
+        }
+    }
+    rule->nranges = n + 1;
+    rule->needs |= rule->overlap == SPLIT ? FAULT_NEEDS_SPLIT : 0;
+    return 0;
+}
+
+/* The first range that ends behind @offset; or nranges. */
+static unsigned range_at(const struct fault_rule *rule, uint64_t offset)
+{
+    unsigned low = 0, high = rule->nranges;
+
+    while (low < high) {
+        unsigned mid = low + (high - low) / 2;
+        if (rule->ranges[mid].end <= offset) {
+            low = mid + 1;
+        } else {
+            high = mid;
+        }
+    }
+    return low;
+}
+
+FAULT_ASK(fault_overlap_holds)
+{
+    if (rule->overlap == ANY || rule->overlap == SPLIT) {
+        return true; /* the index has found a shared byte; pieces share all or none */
+    }
+    unsigned i = range_at(rule, r->offset);
+    return i < rule->nranges && rule->ranges[i].start <= r->offset &&
+           (rule->overlap == FIRST || r->offset + r->bytes <= rule->ranges[i].end);
+}
+
+uint64_t fault_next_border(const struct fault_rule *rule, uint64_t offset, uint64_t end)
+{
+    unsigned i = range_at(rule, offset);
+
+    if (rule->overlap != SPLIT || i == rule->nranges) {
+        return end;
+    }
+    const struct fault_range *range = &rule->ranges[i];
+    return MIN(end, range->start > offset ? range->start : range->end);
+}

@@ -26,6 +26,10 @@ void fault_rule_unref(struct fault_rule *rule)
     free(rule->id);
     free(rule->tag);
     free(rule->ranges);
+    free(rule->data);
+    free(rule->bins);
+    free(rule->lane_free_ns);
+    fault_file_free(rule->while_file);
     free(rule);
 }
 
@@ -54,6 +58,11 @@ static void note_asks(struct fault_rule *rule, unsigned row)
     if (!m->holds && !m->turn) {
         return;
     }
+    for (unsigned i = 0; i < rule->nasks; i++) {
+        if (m->holds && fault_members[rule->asks[i]].holds == m->holds) {
+            return; /* one function looks at several members */
+        }
+    }
     assert(rule->nasks < FAULT_ASKS_MAX);
     assert(m->turn || rule->nholds == rule->nasks);
     rule->asks[rule->nasks++] = (uint8_t)row;
@@ -78,6 +87,7 @@ static int parse_members(struct fault_rule *rule, json_t *spec, struct err *err)
         if (r < 0) {
             return r;
         }
+        rule->needs |= m->needs;
         note_asks(rule, i);
     }
     return 0;
@@ -133,6 +143,17 @@ static bool has(const struct fault_rule *rule, const char *member)
     return json_object_get(rule->spec, member) != NULL;
 }
 
+static bool looks_at_requests(const struct fault_rule *rule)
+{
+    for (unsigned i = 0; i < rule->nholds; i++) {
+        const char *name = fault_members[rule->asks[i]].opt.name;
+        if (strcmp(name, "event") != 0 && strcmp(name, "state") != 0) {
+            return true;
+        }
+    }
+    return has(rule, "op") || rule->ranges;
+}
+
 /* What can be refused because it could never act, or means nothing. */
 static int check_sense(const struct fault_rule *rule, struct err *err)
 {
@@ -145,15 +166,34 @@ static int check_sense(const struct fault_rule *rule, struct err *err)
     if (rule->flags_set & rule->flags_clear) {
         return err_set(err, -EINVAL, "flags and without exclude each other: such a rule would never act");
     }
-    if (a->on_event && rule->event != FAULT_NO_EVENT &&
-        (has(rule, "op") || has(rule, "flags") || has(rule, "without") || rule->ranges)) {
-        return err_set(
-            err, -EINVAL,
-            "the action %s on an event sees no request: op, flags, without, ranges and sectors mean "
-            "nothing there",
-            a->name);
+    if (rule->timer_ns.max > 0 && rule->event != FAULT_NO_EVENT) {
+        return err_set(err, -EINVAL, "timer and event exclude each other");
+    }
+    if (a->on_event && (rule->event != FAULT_NO_EVENT || rule->timer_ns.max > 0) && looks_at_requests(rule)) {
+        return err_set(err, -EINVAL,
+                       "the action %s on %s sees no request: selectors that look at one mean nothing there",
+                       a->name, rule->timer_ns.max > 0 ? "a timer" : "an event");
+    }
+    const char *dangling = !has(rule, "data") ? has(rule, "data-at")      ? "data-at"
+                                                : has(rule, "data-every") ? "data-every"
+                                                : has(rule, "data-is")    ? "data-is"
+                                                                          : NULL
+                                              : NULL;
+    if (dangling) {
+        return err_set(err, -EINVAL, "%s needs the member data", dangling);
+    }
+    if (rule->data && has(rule, "op") && !(rule->ops & 1u << REQ_WRITE)) {
+        return err_set(err, -EINVAL, "only writes carry data: such a rule would never act");
     }
     return a->check ? a->check(rule, err) : 0;
+}
+
+/* What remains when all members are known to go together. */
+static int prepare(struct fault_rule *rule, double scale, struct err *err)
+{
+    fault_scale_times(rule, scale * rule->time_scale);
+    int r = fault_prepare_ranges(rule, err);
+    return r < 0 ? r : fault_prepare_lanes(rule, err);
 }
 
 /* With a thousand rules their caches' lines are what a match costs. */
@@ -170,7 +210,8 @@ static struct fault_rule *rule_new(void)
     return rule;
 }
 
-int fault_rule_parse(const json_t *spec, const char *default_id, struct fault_rule **ret, struct err *err)
+int fault_rule_parse(const json_t *spec, const char *default_id, double scale, struct fault_rule **ret,
+                     struct err *err)
 {
     if (!json_is_object(spec)) {
         return err_set(err, -EINVAL, "a rule is an object: expected {...}");
@@ -185,11 +226,15 @@ int fault_rule_parse(const json_t *spec, const char *default_id, struct fault_ru
     rule->event = FAULT_NO_EVENT;
     rule->error = EIO;
     rule->immediately = true;
+    rule->shape = 2;
+    rule->time_scale = 1;
     int r = refuse_unknown(rule->spec, err);
     r = r < 0 ? r : parse_members(rule, rule->spec, err);
     r = r < 0 ? r : set_default(rule, &rule->id, "id", default_id, err);
     r = r < 0 ? r : set_default(rule, &rule->tag, "tag", rule->id, err);
     r = r < 0 ? r : check_sense(rule, err);
+    r = r < 0 ? r : fault_check_times(rule, err);
+    r = r < 0 ? r : prepare(rule, scale, err);
     if (r < 0) {
         return r;
     }

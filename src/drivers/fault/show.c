@@ -25,7 +25,7 @@ void fault_tell(struct fault_engine *e, enum fault_event_type type, const struct
         more->fired = rule->c.fired;
         if (type == FAULT_INJECTED) {
             more->error = strcmp(a->name, "error") == 0 ? rule->error : 0;
-            more->delay_ns = rule->delay_ns;
+            more->delay_ns = rule->drawn_ns;
         }
     }
     g->fault(g, more);

@@ -6,18 +6,13 @@
 
 /* ---- lists of names ---- */
 
-struct name {
-    const char *name;
-    unsigned bits;
-};
-
-static int name_bits(const struct name *names, const char *text, size_t len, const struct fault_member *m,
-                     unsigned *bits, struct err *err)
+static int name_bits(const struct fault_word *names, const char *text, size_t len,
+                     const struct fault_member *m, unsigned *bits, struct err *err)
 {
     char list[256] = "";
     size_t used = 0;
 
-    for (const struct name *n = names; n->name; n++) {
+    for (const struct fault_word *n = names; n->name; n++) {
         if (strlen(n->name) == len && strncmp(n->name, text, len) == 0) {
             *bits |= n->bits;
             return 0;
@@ -30,7 +25,7 @@ static int name_bits(const struct name *names, const char *text, size_t len, con
 }
 
 /* "a,b" */
-static int names_in_text(const struct name *names, const char *text, const struct fault_member *m,
+static int names_in_text(const struct fault_word *names, const char *text, const struct fault_member *m,
                          unsigned *bits, struct err *err)
 {
     int r = 0;
@@ -44,8 +39,8 @@ static int names_in_text(const struct name *names, const char *text, const struc
 }
 
 /* "a", "a,b", or ["a", "b"] */
-static int parse_names(const struct name *names, const json_t *v, const struct fault_member *m,
-                       unsigned *ret_bits, struct err *err)
+int fault_parse_words(const struct fault_word *names, const json_t *v, const struct fault_member *m,
+                      unsigned *ret_bits, struct err *err)
 {
     unsigned bits = 0;
     int r = 0;
@@ -66,7 +61,7 @@ static int parse_names(const struct name *names, const json_t *v, const struct f
     return r;
 }
 
-static const struct name op_names[] = {
+static const struct fault_word op_names[] = {
     {"read", 1u << REQ_READ},           {"write", 1u << REQ_WRITE},
     {"zero", 1u << REQ_ZERO},           {"discard", 1u << REQ_DISCARD},
     {"flush", 1u << REQ_FLUSH},         {"status", 1u << REQ_STATUS},
@@ -82,10 +77,10 @@ const char *fault_op_name(enum req_op op)
 
 FAULT_PARSE(fault_parse_ops)
 {
-    return parse_names(op_names, v, m, &rule->ops, err);
+    return fault_parse_words(op_names, v, m, &rule->ops, err);
 }
 
-static const struct name flag_names[] = {
+static const struct fault_word flag_names[] = {
     {"fua", REQ_FUA},
     {"unmap", REQ_UNMAP},
     {"no-fallback", REQ_NO_FALLBACK},
@@ -95,12 +90,12 @@ static const struct name flag_names[] = {
 
 FAULT_PARSE(fault_parse_flags)
 {
-    return parse_names(flag_names, v, m, &rule->flags_set, err);
+    return fault_parse_words(flag_names, v, m, &rule->flags_set, err);
 }
 
 FAULT_PARSE(fault_parse_without)
 {
-    return parse_names(flag_names, v, m, &rule->flags_clear, err);
+    return fault_parse_words(flag_names, v, m, &rule->flags_clear, err);
 }
 
 /* ---- single names ---- */

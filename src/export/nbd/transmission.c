@@ -115,7 +115,8 @@ static int do_rw(struct nbd_op *op, enum req_op what)
                     .offset = op->wire.offset,
                     .bytes = op->wire.length,
                     .iov = &op->iov,
-                    .niov = 1};
+                    .niov = 1,
+                    .client = op->conn->id};
     return node_io(op->conn->export->node, &r);
 }
 
@@ -143,7 +144,7 @@ static int do_range(struct nbd_op *op, enum req_op what, unsigned flags)
 
     while (left > 0) {
         uint64_t bytes = MIN(left, PIECE_MAX);
-        struct req r = {.op = what, .flags = flags, .offset = offset, .bytes = bytes};
+        struct req r = {.op = what, .flags = flags, .offset = offset, .bytes = bytes, .client = op->conn->id};
         int rc = node_io(op->conn->export->node, &r);
         if (rc < 0) {
             return rc;
@@ -177,7 +178,7 @@ static int do_cache(struct nbd_op *op)
 
 static int do_flush(struct nbd_op *op)
 {
-    struct req r = {.op = REQ_FLUSH};
+    struct req r = {.op = REQ_FLUSH, .client = op->conn->id};
     return node_io(op->conn->export->node, &r);
 }
 

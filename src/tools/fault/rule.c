@@ -68,13 +68,17 @@ void fault_rule_put_op(json_t *rule, const char *op)
     put_more(rule, "op", json_string(op));
 }
 
+/* The one to which a member belongs that belongs to one only. */
 void fault_rule_finish(json_t *rule)
 {
-    const char *action = json_object_get(rule, "delay")                                      ? "delay"
-                         : json_object_get(rule, "new-state")                                ? "state"
-                         : json_object_get(rule, "hold") || json_object_get(rule, "deadman") ? "hang"
-                                                                                             : "error";
+    struct fault_member_doc doc;
+    const char *action = "error";
 
+    for (unsigned i = 0; fault_member_doc(i, &doc); i++) {
+        bool one =
+            strcmp(doc.role, "rule") != 0 && strcmp(doc.role, "selector") != 0 && !strchr(doc.role, ',');
+        action = one && json_object_get(rule, doc.name) ? doc.role : action;
+    }
     if (!json_object_get(rule, "action")) {
         json_object_set_new(rule, "action", json_string(action));
     }

@@ -10,7 +10,7 @@
 #include "tools/fault/fault.h"
 
 #define EXIT_USAGE  2
-#define MEMBERS_MAX 128 /* options for members of a rule; there are some thirty */
+#define MEMBERS_MAX 256 /* options; there are some forty, and one for each member of a rule */
 
 enum {
     OPT_QMP = TOOL_OPT_FIRST_FREE,
