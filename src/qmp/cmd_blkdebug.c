@@ -108,6 +108,24 @@ static int check_rules(struct qmp_call *call, const json_t *rules)
 
 /* ---- the commands ---- */
 
+/* Could the patch have been asked this? A device, at most one rule of each type, its members. */
+static bool is_patch_call(const struct qmp_call *call, const json_t *rules)
+{
+    const json_t *rule;
+    size_t i, injects = 0, states = 0;
+
+    json_array_foreach(rules, i, rule)
+    {
+        bool inject = strcmp(json_string_value(json_object_get(rule, "type")), "inject-error") == 0;
+        injects += inject;
+        states += !inject;
+        if (json_object_get(rule, "iotype")) {
+            return false;
+        }
+    }
+    return qmp_arg(call, "device") && !qmp_arg(call, "mode") && injects <= 1 && states <= 1;
+}
+
 QMP_RUN(qmp_blkdebug_set)
 {
     const char *mode = qmp_arg_str(call, "mode");
@@ -123,7 +141,7 @@ QMP_RUN(qmp_blkdebug_set)
                                   .rules = rules,
                                   .new_engine = true};
     json_t *result = qmp_fault_change(call, &change);
-    if (result && !mode) {
+    if (result && is_patch_call(call, given)) {
         json_object_clear(result); /* what the patch answers */
     }
     return result;

@@ -369,14 +369,3 @@ void qmp_fault_wake(struct qmp_call *call)
         fault_wait_cancel(call->waits_in, call);
     }
 }
-
-/* ---- events ---- */
-
-void qmp_fault_raised(struct graph *g, const struct fault_event *e)
-{
-    struct qmp_server *s = g->monitor;
-
-    if (!list_empty(&s->conns)) {
-        qmp_server_event(s, fault_event_name(e->type), fault_event_data(e));
-    }
-}

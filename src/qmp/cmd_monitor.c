@@ -48,6 +48,7 @@ QMP_RUN(qmp_query_schema)
 QMP_RUN(qmp_quit)
 {
     call->conn->quit = true;
+    qmp_event_send_held(call->server);
     qmp_server_event(call->server, "SHUTDOWN",
                      json_pack("{s:b, s:s}", "guest", 0, "reason", "host-qmp-quit"));
     call->server->told_shutdown = true;

@@ -147,6 +147,17 @@ struct change {
     json_t *value; /* NULL: was given before, and is not now */
 };
 
+/* What it was before: to be undone when a later one fails. */
+struct undo {
+    struct list link;
+    struct node *n;
+    const char *key;
+    struct node *child; /* a reference, or NULL */
+    bool read_only;
+    unsigned flags;
+    bool set; /* an option of the driver, which has another value now */
+};
+
 static const struct child_def *find_child_def(const struct node *n, const char *name)
 {
     for (const struct child_def *c = n->drv->children; c && c->name; c++) {
@@ -256,38 +267,127 @@ static int change_child(struct qmp_server *s, const struct change *ch, bool appl
                  : node_can_replace(ch->n, ch->key, next, err);
 }
 
-static co_fn int change_option(const struct change *ch, bool apply, struct err *err)
+static const struct option *runtime_option(const struct node *n, const char *key)
+{
+    const struct option *o = n->drv->options ? option_find(n->drv->options, key) : NULL;
+
+    return o && o->runtime ? o : NULL;
+}
+
+static int set_option(struct node *n, const struct option *o, json_t *given, struct err *err)
+{
+    AUTO_JSON json_t *value = given ? json_incref(given) : json_string(o->def ? o->def : "0");
+
+    return option_set(o, n->state, value, err);
+}
+
+/* The driver hears of it when all options of the node are set: one may be good only together with another. */
+static int change_option(const struct change *ch, bool apply, struct err *err)
 {
     struct node *n = ch->n;
-    const struct option *o = n->drv->options ? option_find(n->drv->options, ch->key) : NULL;
+    const struct option *o = runtime_option(n, ch->key);
 
     if (ch->value && as_before(n, ch->key, ch->value)) {
         return 0;
     }
-    if (!o) {
+    if (!o && !(n->drv->options && option_find(n->drv->options, ch->key))) {
         return ch->value ? err_set(err, -EINVAL, "Parameter '%s' is unexpected", ch->key) : 0;
     }
-    if (!o->runtime) {
+    if (!o) {
         return ch->value ? cannot_change(ch->key, err)
                          : err_set(err, -EINVAL, "Option '%s' cannot be reset to its default value", ch->key);
     }
-    if (!apply) {
-        return 0;
-    }
-    AUTO_JSON json_t *value = ch->value ? json_incref(ch->value) : json_string(o->def ? o->def : "0");
-    int r = option_set(o, n->state, value, err);
-    return r == 0 && n->drv->set ? n->drv->set(n, ch->key, err) : r;
+    return apply ? set_option(n, o, ch->value, err) : 0;
 }
 
-static co_fn int make_change(struct qmp_server *s, const struct change *ch, bool apply, struct err *err)
+/* ---- all of it, or nothing ---- */
+
+static int remember(const struct change *ch, struct list *undo, struct err *err)
 {
-    return is_generic(ch->key)              ? change_generic(ch, apply, err)
+    struct undo *u = malloc(sizeof(*u));
+
+    if (!u) {
+        return err_set(err, -ENOMEM, "no memory to change '%s'", ch->key);
+    }
+    struct node *child = node_child(ch->n, ch->key);
+    *u = (struct undo){.n = ch->n,
+                       .key = ch->key,
+                       .child = child ? node_ref(child) : NULL,
+                       .read_only = ch->n->read_only,
+                       .flags = ch->n->flags,
+                       .set = runtime_option(ch->n, ch->key) &&
+                              !(ch->value && as_before(ch->n, ch->key, ch->value))};
+    list_add_head(undo, &u->link);
+    return 0;
+}
+
+/* The drivers whose options were set. */
+static co_fn int tell_drivers(const struct list *undo, struct err *err)
+{
+    const struct undo *u;
+    int r = 0;
+
+    list_for_each (u, undo, link) {
+        if (u->set && u->n->drv->set && (r = u->n->drv->set(u->n, u->key, err)) < 0) {
+            break;
+        }
+    }
+    return r;
+}
+
+/* The newest first; n->options still say what was. What cannot be put back, because a driver refuses its own
+ * setting of a moment ago, is told. */
+static co_fn void put_back(struct qmp_server *s, const struct list *undo)
+{
+    const struct undo *u;
+    struct err err = {0};
+    int r = 0;
+
+    list_for_each (u, undo, link) {
+        int one = 0;
+        if (is_generic(u->key)) {
+            u->n->read_only = u->read_only;
+            u->n->flags = u->flags;
+        } else if (u->child && node_child(u->n, u->key) != u->child) {
+            one = node_replace_child(u->n, u->key, u->child, &err);
+        } else if (u->set) {
+            one =
+                set_option(u->n, runtime_option(u->n, u->key), json_object_get(u->n->options, u->key), &err);
+        }
+        r = r < 0 ? r : one;
+    }
+    r = r < 0 ? r : tell_drivers(undo, &err);
+    if (r < 0) {
+        qmp_notice(s, "blockdev-reopen failed, and what it had changed cannot be put back: %s", err.text);
+    }
+}
+
+static co_fn void forget(struct list *undo)
+{
+    struct undo *u;
+
+    while ((u = list_first(undo, struct undo, link))) {
+        list_del(&u->link);
+        node_unref(u->child);
+        free(u);
+    }
+}
+
+/* @undo: NULL: only look whether it could be done. */
+static co_fn int make_change(struct qmp_server *s, const struct change *ch, struct list *undo,
+                             struct err *err)
+{
+    bool apply = undo != NULL;
+    int r = apply ? remember(ch, undo, err) : 0;
+
+    return r < 0                            ? r
+           : is_generic(ch->key)            ? change_generic(ch, apply, err)
            : find_child_def(ch->n, ch->key) ? change_child(s, ch, apply, err)
                                             : change_option(ch, apply, err);
 }
 
 /* Every member that is given now, or was before. */
-static co_fn int reopen_node(struct qmp_server *s, struct node *n, json_t *options, bool apply,
+static co_fn int reopen_node(struct qmp_server *s, struct node *n, json_t *options, struct list *undo,
                              struct err *err)
 {
     AUTO_JSON json_t *before = json_incref(n->options);
@@ -297,17 +397,13 @@ static co_fn int reopen_node(struct qmp_server *s, struct node *n, json_t *optio
 
     json_object_foreach(options, key, value)
     {
-        r = r < 0 ? r : make_change(s, &(struct change){n, key, value}, apply, err);
+        r = r < 0 ? r : make_change(s, &(struct change){n, key, value}, undo, err);
     }
     json_object_foreach(before, key, value)
     {
         if (r == 0 && !json_object_get(options, key)) {
-            r = make_change(s, &(struct change){n, key, NULL}, apply, err);
+            r = make_change(s, &(struct change){n, key, NULL}, undo, err);
         }
-    }
-    if (r == 0 && apply) {
-        json_decref(n->options);
-        n->options = json_deep_copy(options) ?: json_object();
     }
     return r;
 }
@@ -358,7 +454,7 @@ static co_fn int quieten(struct qmp_call *call, json_t *list)
     return -EBUSY;
 }
 
-static co_fn int reopen_all(struct qmp_call *call, json_t *list, bool apply)
+static co_fn int reopen_all(struct qmp_call *call, json_t *list, struct list *undo)
 {
     json_t *options;
     size_t i;
@@ -366,12 +462,37 @@ static co_fn int reopen_all(struct qmp_call *call, json_t *list, bool apply)
     json_array_foreach(list, i, options)
     {
         struct node *n = reopen_target(call, options, i);
-        int r = n ? reopen_node(call->server, n, options, apply, &call->err) : -ENOENT;
+        int r = n ? reopen_node(call->server, n, options, undo, &call->err) : -ENOENT;
         if (r < 0) {
             return r;
         }
     }
     return 0;
+}
+
+/* All of it, or nothing. */
+static co_fn int apply_all(struct qmp_call *call, json_t *list)
+{
+    struct list undo;
+    json_t *options;
+    size_t i;
+
+    list_init(&undo);
+    int r = reopen_all(call, list, &undo);
+    r = r < 0 ? r : tell_drivers(&undo, &call->err);
+    if (r < 0) {
+        put_back(call->server, &undo);
+    }
+    forget(&undo);
+    json_array_foreach(list, i, options)
+    {
+        struct node *n = r == 0 ? reopen_target(call, options, i) : NULL;
+        if (n) {
+            json_decref(n->options);
+            n->options = json_deep_copy(options) ?: json_object();
+        }
+    }
+    return r;
 }
 
 QMP_RUN(qmp_blockdev_reopen)
@@ -380,12 +501,12 @@ QMP_RUN(qmp_blockdev_reopen)
     json_t *list = qmp_arg(call, "options");
     bool was_paused = g->paused;
 
-    if (reopen_all(call, list, false) < 0) {
+    if (reopen_all(call, list, NULL) < 0) {
         return NULL;
     }
     g->paused = true;
     int r = quieten(call, list);
-    r = r < 0 ? r : reopen_all(call, list, true);
+    r = r < 0 ? r : apply_all(call, list);
     g->paused = was_paused;
     if (!was_paused) {
         co_queue_wake_all(&g->resumed);

@@ -320,7 +320,9 @@ const struct qmp_command qmp_commands[] = {
       .help = "the exports"),
     C("blkdebug-set-rules", qmp_blkdebug_set, blkdebug_set_args, &operation,
       .help = "gives rules in blkdebug's words to the fault node under a disk (the patch of 2014); "
-              "the result is empty unless mode is given"),
+              "the result is empty where the patch could have been asked: device, without mode and iotype, "
+              "at most one "
+              "rule of each type"),
     C("blkdebug-clear-rules", qmp_blkdebug_clear, target_args, &operation, .help = "removes all rules"),
     C("blkdebug-query-rules", qmp_blkdebug_query, target_args, &faults,
       .help = "the rules, as query-faults shows them"),

@@ -151,6 +151,8 @@ void qmp_notice(const struct qmp_server *s, const char *fmt, ...) PRINTF(2, 3);
 
 /* event.c */
 void qmp_event_drop_all(struct qmp_server *s);
+/* What the limit holds back, because the end has come. */
+void qmp_event_send_held(struct qmp_server *s);
 /* cmd_monitor.c: as in the greeting */
 json_t *qmp_version(void);
 /* {"seconds": ..., "microseconds": ...} of the wall clock, as in QEMU. */

@@ -295,6 +295,7 @@ void qmp_server_stop(struct qmp_server *s, const char *reason)
         return;
     }
     if (!s->told_shutdown) {
+        qmp_event_send_held(s);
         qmp_server_event(s, "SHUTDOWN", json_pack("{s:b, s:s}", "guest", 0, "reason", reason));
     }
     s->stopping = true;

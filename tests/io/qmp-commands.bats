@@ -219,6 +219,31 @@ E
     expect 0 stop s
 }
 
+@test "blockdev-reopen: several nodes and options change together, or nothing does" {
+    qmp_serve s --id d --image-opts --export "" driver=raw,node-name=top,offset=0,size=512k,file.driver=delay,file.node-name=slow,file.read=0,file.file.driver=file,file.file.node-name=f,file.file.filename=disk.img
+    printf AAAA | dd of=disk.img bs=1 seek=524288 conv=notrunc status=none
+    qmp_python s <<'E'
+hmp = lambda line: c.do("human-monitor-command", command_line='qemu-io d "%s"' % line)
+top = lambda **k: dict({"driver": "raw", "node-name": "top", "file": "slow"}, **k)
+slow = lambda **k: dict({"driver": "delay", "node-name": "slow", "file": "f"}, **k)
+node = lambda n: [x for x in c.do("query-named-block-nodes") if x["node-name"] == n][0]
+c.do("blockdev-add", driver="null-co", node_name="null", size=1 << 20)
+assert hmp("length") == "512 KiB\n"
+# offset and size together fit, one after the other they would not
+assert c.do("blockdev-reopen", options=[top(offset=524288, size=4096)]) == {}
+assert hmp("length") == "4 KiB\n" and "read 4/4" in hmp("read -P 65 0 4")
+# the child, read-only and an option change; then the second node refuses: nothing has happened
+c.fails("blockdev-reopen", options=[top(file="null", offset=0, size=4096, **{"read-only": True}), slow(read="soon")])
+assert hmp("length") == "4 KiB\n" and "read 4/4" in hmp("read -P 65 0 4")
+assert node("top")["ro"] is False and "wrote" in hmp("write 512 512")
+assert c.do("blockdev-del", node_name="null") == {}, "still in use"
+# a driver that refuses what it was given
+assert "do not fit" in c.fails("blockdev-reopen", options=[slow(read=0), top(offset=1048576, size=4096)])
+assert hmp("length") == "4 KiB\n" and "read 4/4" in hmp("read -P 65 0 4")
+E
+    expect 0 stop s
+}
+
 @test "BLOCK_IMAGE_CORRUPTED" {
     blkproof img create -q -f qcow2 bad.qcow2 1M
     blkproof io -c "write 0 64k" bad.qcow2 >/dev/null

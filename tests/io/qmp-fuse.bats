@@ -109,3 +109,24 @@ E
     expect 0 stop s
     not_mounted place
 }
+
+@test "rules, configurations and patterns are not read from a disk of our own" {
+    qmp_serve s --id d -f raw fault::image
+    mkfifo pipe
+    qmp_python s <<'E'
+assert c.do("block-export-add", type="fuse", id="f", node_name="d", mountpoint="place") == {}
+own = "'place' lies on the disk that this server itself exports at '%s': it would wait for itself for ever" % os.path.realpath("place")
+for o in {"driver": "fault", "rules": "place"}, {"driver": "blkdebug", "config": "place"}:
+    assert own in c.fails("blockdev-add", node_name="n", **{"file" if o["driver"] == "fault" else "image": {"driver": "null-co"}}, **o)
+assert c.do("human-monitor-command", command_line='qemu-io d "write -s place 0 4k"') == ""
+# a pattern from a pipe that nobody has opened: others go on
+d = Client(path)
+d.send('{"execute":"human-monitor-command","arguments":{"command-line":"qemu-io d \\"write -s pipe 0 4k\\""}}')
+assert c.do("query-status")["status"] == "running"
+open("pipe", "wb").write(b"P" * 4096)
+assert d.reply()["return"].startswith("wrote 4096/4096")
+assert "read 4096/4096" in c.do("human-monitor-command", command_line='qemu-io d "read -P 80 0 4k"')
+E
+    expect 0 stop s
+    contains "$(<s.err)" "'place' lies on the disk that this server itself exports"
+}

@@ -337,7 +337,7 @@ SCENARIO(events_come_in_order_and_as_json)
 
     struct req r = {.op = REQ_WRITE, .offset = 4096, .bytes = 512, .opno = 9};
     struct fault_event e = {.type = FAULT_INJECTED,
-                            .node = rig.node,
+                            .node = node_name(rig.node),
                             .rule = "e",
                             .tag = "t",
                             .action = "error",

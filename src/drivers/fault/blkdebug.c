@@ -162,14 +162,15 @@ static void warn_of_states(struct node *n, const json_t *injects, const json_t *
     warn_if_never(n, states, reached);
 }
 
-static co_fn int read_config(const struct blkdebug *b, json_t *injects, json_t *states, struct err *err)
+static co_fn int read_config(struct node *n, const struct blkdebug *b, json_t *injects, json_t *states,
+                             struct err *err)
 {
     AUTO_FREE char *text = NULL;
 
     if (!b->config || !*b->config) {
         return 0;
     }
-    int r = fault_read_text(b->config, &text, err);
+    int r = fault_read_text(n->graph, b->config, &text, err);
     return r < 0 ? r : fault_parse_config(text, b->config, injects, states, err);
 }
 
@@ -180,7 +181,7 @@ static co_fn int load_rules(struct node *n, struct err *err)
     AUTO_JSON json_t *injects = json_array(), *states = json_array();
     int r = injects && states ? 0 : err_set(err, -ENOMEM, "no memory for the rules");
 
-    r = r < 0 ? r : read_config(b, injects, states, err);
+    r = r < 0 ? r : read_config(n, b, injects, states, err);
     r = r < 0 ? r : add_objects(b->inject_error, false, injects, err);
     r = r < 0 ? r : add_objects(b->set_state, true, states, err);
     if (r < 0) {

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 
 #include "base/json.h"
+#include "block/own.h"
 #include "drivers/fault/internal.h"
 
 #define RULE_FILE_MAX (16 * MiB) /* more than FAULT_RULES_MAX rules need */
@@ -96,10 +97,15 @@ static int read_stream(void *arg)
     return 0;
 }
 
-int fault_read_text(const char *path, char **ret_text, struct err *err)
+int fault_read_text(struct graph *g, const char *path, char **ret_text, struct err *err)
 {
     struct lfile *f;
-    int r = lfile_open(path, O_RDONLY, 0, &f);
+    int r = g ? graph_refuse_own(g, path, err) : 0;
+
+    if (r < 0) {
+        return r;
+    }
+    r = lfile_open(path, O_RDONLY, 0, &f);
 
     if (r == -ENOTBLK) {
         struct stream s = {.path = path, .err = err};
@@ -120,11 +126,11 @@ int fault_read_text(const char *path, char **ret_text, struct err *err)
     return r;
 }
 
-int fault_read_file(const char *path, json_t **ret_rules, struct err *err)
+int fault_read_file(struct graph *g, const char *path, json_t **ret_rules, struct err *err)
 {
     AUTO_FREE char *text = NULL;
     json_error_t e;
-    int r = fault_read_text(path, &text, err);
+    int r = fault_read_text(g, path, &text, err);
 
     if (r < 0) {
         return r;
@@ -149,7 +155,7 @@ static co_fn int load(struct node *n, const json_t *given, struct err *err)
 {
     AUTO_JSON json_t *rules = NULL;
     const char *path = json_string_value(given);
-    int r = path ? fault_read_file(path, &rules, err) : 0;
+    int r = path ? fault_read_file(n->graph, path, &rules, err) : 0;
 
     if (r == 0 && !path) {
         rules = json_incref((json_t *)(uintptr_t)given);

@@ -57,8 +57,8 @@ int fault_apply(struct fault_change *changes, unsigned nchanges, struct err *err
 uint64_t fault_next_opno(const struct node *n);
 
 /* Read a rule file: {"rules":[...]} or [...]. @ret_rules: an array, the caller's. Only JSON is looked
- * at; fault_apply checks the rules. */
-co_fn int fault_read_file(const char *path, json_t **ret_rules, struct err *err);
+ * at; fault_apply checks the rules. A file on a disk that @g (or NULL) exports itself is refused. */
+co_fn int fault_read_file(struct graph *g, const char *path, json_t **ret_rules, struct err *err);
 
 /* The rule objects of the 2014 QMP patch, and of blkdebug's options, to rules of ours: event, type
  * (inject-error or set-state), state, errno, sector, once, immediately, iotype, new_state; numbers or
@@ -149,9 +149,9 @@ enum fault_event_type {
 
 struct fault_event {
     enum fault_event_type type;
-    struct node *node;
+    const char *node;       /* its name. Who keeps an event keeps copies of this, rule, tag and *req. */
     const char *rule, *tag; /* NULL: a STATE_CHANGED by hand */
-    const char *action;     /* its name */
+    const char *action;     /* its name, of the table of actions */
     const struct req *req;  /* opno, op, offset, bytes; NULL: there is no request */
     uint64_t matched, fired;
     int error;         /* INJECTED: of the action error; HANG_END: of the outcome; positive errno or 0 */

@@ -333,8 +333,8 @@ void fault_tell(struct fault_engine *e, enum fault_event_type type, const struct
 void fault_waits_check(struct fault_engine *e);
 void fault_waits_end(struct fault_engine *e);
 
-/* fault.c: a small text file, malloc'ed. */
-co_fn int fault_read_text(const char *path, char **ret_text, struct err *err);
+/* fault.c: a small text file, malloc'ed. @g: as in fault_read_file. */
+co_fn int fault_read_text(struct graph *g, const char *path, char **ret_text, struct err *err);
 
 /* dialect.c: one object of blkdebug's inject-error (or set-state) list, as a rule. */
 int fault_from_object(const json_t *given, bool set_state, json_t **ret_rule, struct err *err);

@@ -14,7 +14,7 @@ void fault_tell(struct fault_engine *e, enum fault_event_type type, const struct
         return;
     }
     more->type = type;
-    more->node = e->node;
+    more->node = node_name(e->node);
     more->req = r;
     if (rule) {
         const struct fault_action *a = &fault_actions[rule->action];
@@ -71,7 +71,7 @@ static void add_request(json_t *o, const struct req *r)
 
 json_t *fault_event_data(const struct fault_event *e)
 {
-    json_t *o = json_pack("{s:s}", "node-name", node_name(e->node));
+    json_t *o = json_pack("{s:s}", "node-name", e->node);
 
     if (!o) {
         return NULL;

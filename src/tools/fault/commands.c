@@ -80,7 +80,7 @@ static co_fn int gather_rules(struct fault_tool *f, json_t **ret_rules, struct e
     if (!f->file && !f->has_rule) {
         return err_set(err, -EINVAL, "add: which rule? (see 'blkproof fault --help')");
     }
-    int r = f->file ? fault_read_file(f->file, &rules, err) : 0;
+    int r = f->file ? fault_read_file(NULL, f->file, &rules, err) : 0;
     if (r < 0) {
         return r;
     }

@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The memory that commands read into and write from. */
+#include <stdio.h>
+
 #include "base/iov.h"
+#include "block/driver.h"
+#include "block/own.h"
 #include "tools/io/io.h"
 
 #define MISALIGN_BYTES 16 /* -m: what no O_DIRECT file takes as it is */
@@ -75,35 +79,52 @@ int io_buffer_init_list(struct io *io, struct io_buffer *b, char **lengths, int 
     return 0;
 }
 
-static void cleanup_fclose(FILE **f)
+/* A pattern file, which may be a pipe: read on a worker thread. */
+struct source {
+    const char *path;
+    struct io_buffer *b;
+    size_t bytes;
+};
+
+static int read_source(void *arg)
 {
-    if (*f != NULL) {
-        fclose(*f);
+    struct source *s = arg;
+    FILE *f = fopen(s->path, "re");
+
+    if (!f) {
+        return -errno;
     }
+    errno = 0;
+    s->bytes = fread(s->b->data, 1, s->b->bytes, f);
+    int r = s->bytes < s->b->bytes && ferror(f) ? (errno ? -errno : -EIO) : 0;
+    fclose(f);
+    return r;
 }
 
 int io_buffer_fill_from(struct io *io, struct io_buffer *b, const char *path)
 {
-    CLEANUP(cleanup_fclose) FILE *f = fopen(path, "re");
-    size_t n = 0;
+    struct source s = {.path = path, .b = b};
+    struct err err = {0};
+    int r = graph_refuse_own(io->node->graph, path, &err);
 
-    errno = f != NULL ? 0 : errno;
-    if (f != NULL) {
-        n = fread(b->data, 1, b->bytes, f);
+    if (r < 0) {
+        fflush(stdout);
+        fprintf(stderr, "%s\n", err.text);
+        return r;
     }
-    if (f == NULL || (n < b->bytes && ferror(f))) {
-        int r = errno != 0 ? -errno : -EIO;
+    r = loop_work(read_source, &s);
+    if (r < 0) {
         fflush(stdout);
         fprintf(stderr, "%s: %s\n", path, err_name(r));
         return r;
     }
-    if (n == 0 && b->bytes > 0) {
+    if (s.bytes == 0 && b->bytes > 0) {
         fflush(stdout);
         fprintf(stderr, "%s: file is empty\n", path);
         return -EINVAL;
     }
-    for (uint64_t at = n; at < b->bytes; at++) {
-        b->data[at] = b->data[at - n];
+    for (uint64_t at = s.bytes; at < b->bytes; at++) {
+        b->data[at] = b->data[at - s.bytes];
     }
     return 0;
 }

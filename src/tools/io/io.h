@@ -125,7 +125,7 @@ int io_buffer_init(struct io *io, struct io_buffer *b, uint64_t bytes, uint8_t f
 /* One element for each of the @n lengths in @lengths, which are text. 0 or -errno, printed. */
 int io_buffer_init_list(struct io *io, struct io_buffer *b, char **lengths, int n, uint8_t fill);
 /* Fill with the bytes of the file, over and over. 0 or -errno, printed. */
-int io_buffer_fill_from(struct io *io, struct io_buffer *b, const char *path);
+co_fn int io_buffer_fill_from(struct io *io, struct io_buffer *b, const char *path);
 bool io_buffer_matches(const struct io_buffer *b, uint64_t from, uint64_t bytes, uint8_t pattern);
 void io_buffer_free(struct io_buffer *b);
 #define AUTO_IO_BUFFER CLEANUP(io_buffer_free)
