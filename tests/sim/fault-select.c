@@ -60,10 +60,10 @@ SCENARIO(a_changed_budget_counts_what_was_before)
 
 SCENARIO(size_and_alignment)
 {
-    EXPECT_WRITES("[{'size':'4k','action':'error'}]", "..x..", 1, 3, 4, 5, 64);
-    EXPECT_WRITES("[{'size':'3k-5k','action':'error'}]", ".xxx.", 1, 3, 4, 5, 64);
-    EXPECT_WRITES("[{'size':'5k+','action':'error'}]", "...xx", 1, 3, 4, 5, 64);
-    EXPECT_WRITES("[{'size':1024,'action':'error'}]", "x....", 1, 3, 4, 5, 64);
+    EXPECT_WRITES("[{'request-size':'4k','action':'error'}]", "..x..", 1, 3, 4, 5, 64);
+    EXPECT_WRITES("[{'request-size':'3k-5k','action':'error'}]", ".xxx.", 1, 3, 4, 5, 64);
+    EXPECT_WRITES("[{'request-size':'5k+','action':'error'}]", "...xx", 1, 3, 4, 5, 64);
+    EXPECT_WRITES("[{'request-size':1024,'action':'error'}]", "x....", 1, 3, 4, 5, 64);
     EXPECT_WRITES("[{'aligned':'4k','action':'error'}]", "..x.x", 1, 3, 4, 5, 64);
     EXPECT_WRITES("[{'unaligned':'4k','action':'error'}]", "xx.x.", 1, 3, 4, 5, 64);
     rig_open("[{'aligned':'4k','action':'error'}]", "");
@@ -71,7 +71,7 @@ SCENARIO(size_and_alignment)
     CHECK_EQ(rig_write(8192, 8192, 'a', 0), -EIO);
     CHECK_EQ(node_flush(rig.node), 0); /* has no place */
     world_close(&rig);
-    rig_open("[{'size':'0+','action':'error'}]", "");
+    rig_open("[{'request-size':'0+','action':'error'}]", "");
     CHECK_EQ(node_flush(rig.node), 0);
     CHECK_EQ(rig_read(0, 1), -EIO);
     world_close(&rig);
@@ -190,7 +190,7 @@ static co_fn int write_text(const char *text, uint64_t at, uint64_t bytes)
 
 SCENARIO(data_of_a_write)
 {
-    rig_open("[{'data':'MAGIC','data-at':512,'action':'error'}]", "");
+    rig_open("[{'payload':'MAGIC','payload-at':512,'action':'error'}]", "");
     CHECK_EQ(write_text("MAGIC", 512, 4096), -EIO);
     CHECK_EQ(write_text("MAGIC", 513, 4096), 0);
     CHECK_EQ(write_text("MAGI", 512, 4096), 0);
@@ -200,13 +200,13 @@ SCENARIO(data_of_a_write)
     CHECK_EQ(node_zero(rig.node, 0, 4096, 0), 0);
     world_close(&rig);
     /* 4D 41 47 is MAG */
-    rig_open("[{'data':'0x4d4147','data-every':'4k','data-at':8,'action':'error'}]", "");
+    rig_open("[{'payload':'0x4d4147','payload-every':'4k','payload-at':8,'action':'error'}]", "");
     CHECK_EQ(write_text("MAG", 8, 512), -EIO);
     CHECK_EQ(write_text("MAG", 8 + 12288, 16384), -EIO);
     CHECK_EQ(write_text("MAG", 8 + 12287, 16384), 0);
     CHECK_EQ(write_text("MAG", 0, 4096), 0);
     world_close(&rig);
-    rig_open("[{'data':'AB','data-is':'differs','action':'error'}]", "");
+    rig_open("[{'payload':'AB','payload-is':'differs','action':'error'}]", "");
     CHECK_EQ(write_text("AB", 0, 512), 0);
     CHECK_EQ(write_text("AC", 0, 512), -EIO);
     CHECK_EQ(rig_read(0, 512), 0);
@@ -383,19 +383,19 @@ SCENARIO(while_a_file_exists)
 SCENARIO(what_means_nothing_is_refused)
 {
     rig_open("[]", "");
-    refused("{'action':'error','size':'4k-'}",
-            "size: expected a size such as 4k, 4k-64k, or 64k+ (and above), not \"4k-\"");
-    refused("{'action':'error','size':'8k-4k'}",
-            "size: expected a size such as 4k, 4k-64k, or 64k+ (and above), not \"8k-4k\"");
+    refused("{'action':'error','request-size':'4k-'}",
+            "request-size: expected a size such as 4k, 4k-64k, or 64k+ (and above), not \"4k-\"");
+    refused("{'action':'error','request-size':'8k-4k'}",
+            "request-size: expected a size such as 4k, 4k-64k, or 64k+ (and above), not \"8k-4k\"");
     refused("{'action':'error','in-flight':'1.5'}",
             "in-flight: expected a number N, FROM-TO, or N+ (and above), not \"1.5\"");
     refused("{'action':'error','client':true}",
             "client: expected a number N, FROM-TO, or N+ (and above), not true");
     refused("{'action':'error','overlap':'inside'}", "overlap needs the member ranges or sectors");
-    refused("{'action':'error','data-at':4}", "data-at needs the member data");
-    refused("{'action':'error','data':'0xabc'}",
-            "data: expected a text, or 0x and pairs of hex digits, of up to 512 bytes");
-    refused("{'action':'error','data':'a','op':'read'}",
+    refused("{'action':'error','payload-at':4}", "payload-at needs the member payload");
+    refused("{'action':'error','payload':'0xabc'}",
+            "payload: expected a text, or 0x and pairs of hex digits, of up to 512 bytes");
+    refused("{'action':'error','payload':'a','op':'read'}",
             "only writes carry data: such a rule would never act");
     refused("{'action':'error','history':'unread'}",
             "history 'unread' is not known: expected first-read, unflushed, written");
@@ -414,10 +414,11 @@ SCENARIO(what_means_nothing_is_refused)
 SCENARIO(every_selector_at_once)
 {
     rig_open(
-        "[{'op':'write','flags':'fua','without':'unmap','ranges':'4k+4k','overlap':'inside','size':'512+',"
+        "[{'op':'write','flags':'fua','without':'unmap','ranges':'4k+4k','overlap':'inside','request-size':'"
+        "512+',"
         "'aligned':512,'unaligned':'4k','in-flight':'1','client':'0-9','from':'1ms','until':'3600s',"
         "'on-for':'3600s','off-for':'1ms','epoch-write':'1','flush-epoch':'1','history':'written,unflushed',"
-        "'written-within':'3600s','data':'a','while-file':'/tmp/x','event':'pwritev','state':0,'skip':1,"
+        "'written-within':'3600s','payload':'a','while-file':'/tmp/x','event':'pwritev','state':0,'skip':1,"
         "'skip-bytes':'512','nth':1,'every':1,'probability':1,'count':1,'count-bytes':1,'action':'error'}]",
         "");
     world_close(&rig);

@@ -9,6 +9,7 @@
  *   interval.c  numbers, sizes, times, and from-to of them
  *   time.c      windows, cycles, what grows
  *   delay.c     how long a request waits
+ *   payload.c   what a write carries
  *   history.c   what was written, and not read or flushed since
  *   file.c      while a file exists
  *   timer.c     states that change by themselves

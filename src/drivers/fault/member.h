@@ -68,7 +68,7 @@ FAULT_PARSE(fault_parse_bandwidth);
 FAULT_PARSE(fault_parse_histogram);
 void fault_scale_delay(struct fault_rule *rule, double scale);
 
-/* data.c */
+/* payload.c */
 extern const char *const fault_data_is[];
 FAULT_PARSE(fault_parse_data);
 FAULT_ASK(fault_data_holds);

@@ -174,13 +174,13 @@ static int check_sense(const struct fault_rule *rule, struct err *err)
                        "the action %s on %s sees no request: selectors that look at one mean nothing there",
                        a->name, rule->timer_ns.max > 0 ? "a timer" : "an event");
     }
-    const char *dangling = !has(rule, "data") ? has(rule, "data-at")      ? "data-at"
-                                                : has(rule, "data-every") ? "data-every"
-                                                : has(rule, "data-is")    ? "data-is"
-                                                                          : NULL
-                                              : NULL;
+    const char *dangling = !has(rule, "payload") ? has(rule, "payload-at")      ? "payload-at"
+                                                   : has(rule, "payload-every") ? "payload-every"
+                                                   : has(rule, "payload-is")    ? "payload-is"
+                                                                                : NULL
+                                                 : NULL;
     if (dangling) {
-        return err_set(err, -EINVAL, "%s needs the member data", dangling);
+        return err_set(err, -EINVAL, "%s needs the member payload", dangling);
     }
     if (rule->data && has(rule, "op") && !(rule->ops & 1u << REQ_WRITE)) {
         return err_set(err, -EINVAL, "only writes carry data: such a rule would never act");

@@ -47,9 +47,10 @@ FAULT_PARSE(fault_parse_data)
     } else {
         r = -EINVAL;
     }
-    return r == 0 ? 0
-                  : err_set(err, r, "data: expected a text, or 0x and pairs of hex digits, of up to %d bytes",
-                            DATA_BYTES_MAX);
+    return r == 0
+               ? 0
+               : err_set(err, r, "payload: expected a text, or 0x and pairs of hex digits, of up to %d bytes",
+                         DATA_BYTES_MAX);
 }
 
 static bool is_at(const struct fault_data *d, const struct req *r, uint64_t at)
