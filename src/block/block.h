@@ -130,6 +130,7 @@ struct graph {
     struct list nodes;            /* every open node, in opening order */
     struct list own;              /* file systems that we serve ourselves: see own.h */
     struct list presence_watches; /* see presence.h */
+    struct list groups;           /* see eligible.h */
     /* Text for the user; the library itself never prints. */
     void (*notice)(struct graph *g, enum notice_kind kind, const char *text);
     /* A verifier with on-mismatch=stop found a mismatch: the tool ends the process (io) or winds
@@ -149,8 +150,9 @@ struct graph {
     uint64_t reconnects; /* node_reconnected calls: one load tells a verifier that there was none */
     bool paused;         /* a monitor said stop: see node_admit */
     struct co_queue resumed;
-    unsigned next_name; /* for generated node names */
-    bool standin;       /* speak as qemu-io/qemu-img do (byte-form mismatch line, no report) */
+    unsigned next_name;  /* for generated node names */
+    uint64_t power_cuts; /* so far, of any write caches */
+    bool standin;        /* speak as qemu-io/qemu-img do (byte-form mismatch line, no report) */
     bool trust_image_names;
 };
 void graph_init(struct graph *g);

@@ -291,8 +291,9 @@ struct node {
     unsigned depth;  /* nodes above it when it was opened */
     unsigned height; /* nodes below it, on the longest way */
     bool read_only;
-    enum presence presence; /* see presence.h */
-    bool probed;  /* the format was guessed */
+    enum presence presence;           /* see presence.h */
+    struct eligible_member *eligible; /* NULL: in no group; see eligible.h */
+    bool probed;                      /* the format was guessed */
     bool pass_by; /* a filter with the flags of its child that has nothing to do just now */
     uint64_t size;
     struct limits limits;

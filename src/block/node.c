@@ -7,6 +7,7 @@
 
 #include "base/json.h"
 #include "block/driver.h"
+#include "block/eligible.h"
 #include "block/name.h"
 
 void graph_init(struct graph *g)
@@ -15,6 +16,7 @@ void graph_init(struct graph *g)
     list_init(&g->nodes);
     list_init(&g->own);
     list_init(&g->presence_watches);
+    list_init(&g->groups);
     co_queue_init(&g->resumed);
 }
 
@@ -126,6 +128,7 @@ static co_fn void node_close(struct node *n)
     if (n->state) {
         options_free(n->drv->options, n->state);
     }
+    eligible_forget(n);
     list_del(&n->link);
     free(n->state);
     free(n->name);
