@@ -31,9 +31,12 @@ END
         expect 1 blkproof io -c 'read 0 512' fault:bad.json:a.raw
         equal "$err" "blkproof: can't open device fault:bad.json:a.raw: rules $2"
     }
+    actions() { # in the order of the manual page
+        sed -n '/^# ACTIONS/,/^# [B-Z]/s/^\*\([a-z-]*\)\*$/\1/p' "$TOP/docs/blkproof-fault.7.scd" | paste -sd, | sed 's/,/, /g'
+    }
     says '[{"action":"error","wen":"after"}]' "'bad.json': a rule has no member 'wen'"
     says '[{"action":"pass"},{"action":"explode"}]' \
-        "'bad.json': rule 2: there is no action 'explode': expected error, delay, stall, hang, pass, state"
+        "'bad.json': rule 2: there is no action 'explode': expected $(actions)"
     says '{"rules":[{"action":"delay","delay":"soon"}]}' \
         "'bad.json': Parameter 'delay' expects a time such as 500ms or 2s, not \"soon\""
     says '[{"action":"error","ranges":"1G"}]' \

@@ -3,23 +3,7 @@
  * What a rule can do to a request. A new action is one row here, and one function: decide, for what is
  * settled at the instant the request arrives, or perform, for what is done instead of passing it on.
  */
-#include "drivers/fault/internal.h"
-
-/* ---- error ---- */
-
-static co_fn int error_perform(struct fault_engine *e, struct fault_rule *rule, struct req *r)
-{
-    if (rule->when == FAULT_AFTER) {
-        int ret = node_io(node_below(e->node), r);
-        if (ret < 0) {
-            return ret; /* it had an error of its own */
-        }
-    }
-    if (!rule->immediately) {
-        co_yield ();
-    }
-    return -rule->error;
-}
+#include "drivers/fault/actions.h"
 
 /* ---- delay ---- */
 
@@ -44,7 +28,7 @@ static void delay_decide(struct fault_engine *e, struct fault_rule *rule, const 
 
 /* ---- stall ---- */
 
-static int stall_check(const struct fault_rule *rule, struct err *err)
+static int stall_check(struct fault_rule *rule, struct err *err)
 {
     return json_object_get(rule->spec, "until") || json_object_get(rule->spec, "on-for")
                ? 0
@@ -70,7 +54,7 @@ static co_fn int hang_perform(struct fault_engine *e, struct fault_rule *rule, s
 
 /* ---- state ---- */
 
-static int state_check(const struct fault_rule *rule, struct err *err)
+static int state_check(struct fault_rule *rule, struct err *err)
 {
     return json_object_get(rule->spec, "new-state")
                ? 0
@@ -88,7 +72,8 @@ static void state_decide(struct fault_engine *e, struct fault_rule *rule, const 
 /* ---- the table ---- */
 
 const struct fault_action fault_actions[] = {
-    {"error", "the request fails with errno", .perform = error_perform},
+    {"error", "the request fails with errno", .error = EIO, .check = fault_error_check,
+     .perform = fault_error_perform},
     {"delay", "the request waits, then goes on to the rules behind", .goes_on = true,
      .check = fault_check_delay, .decide = delay_decide},
     {"stall", "the request waits until the time of the rule is over, then goes on to the rules behind",
@@ -97,6 +82,31 @@ const struct fault_action fault_actions[] = {
     {"pass", "the request goes to the device, whatever the rules behind say"},
     {"state", "the node changes its state, and the request goes on to the rules behind", .goes_on = true,
      .on_event = true, .check = state_check, .decide = state_decide},
+
+    {"deferred-error", "a write is accepted, and a flush fails", .error = EIO, .ops = OPS_CHANGE,
+     .perform = fault_deferred_perform},
+    {"lost", "the request is acknowledged, and not done", .ops = OPS_CHANGE | 1u << REQ_FLUSH,
+     .ops_default = OPS_CHANGE, .perform = fault_lost_perform},
+    {"torn", "a part of a write is done, and all of it acknowledged", .ops = OPS_DATA,
+     .check = fault_torn_check, .perform = fault_torn_perform},
+    {"misdirect", "the request goes to another place", .ops = OPS_DATA | 1u << REQ_READ,
+     .check = fault_misdirect_check, .concerns = fault_misdirect_concerns,
+     .perform = fault_misdirect_perform},
+    {"corrupt", "bits or bytes are not what was written, or not what lies there", .ops = OPS_RW,
+     .check = fault_corrupt_check, .perform = fault_corrupt_perform},
+    {"bad-sectors", "reads of latent bad sectors fail, until they are written", .error = EIO,
+     .ops = OPS_DATA | 1u << REQ_READ, .check = fault_bad_check, .concerns = fault_bad_concerns,
+     .perform = fault_bad_perform},
+    {"read-only", "what changes the device fails", .error = EROFS, .ops = OPS_CHANGE | 1u << REQ_TRUNCATE,
+     .perform = fault_refuse_perform},
+    {"full", "there is no space from size on", .error = ENOSPC, .ops = OPS_DATA, .check = fault_size_check,
+     .perform = fault_refuse_perform},
+    {"shrink", "the device ends at size", .error = EIO, .ops = OPS_RANGED, .ops_default = OPS_RANGED,
+     .check = fault_size_check, .perform = fault_refuse_perform},
+    {"wrap", "the device begins again at size", .ops = OPS_RANGED, .ops_default = OPS_RANGED,
+     .check = fault_wrap_check, .concerns = fault_wrap_concerns, .perform = fault_wrap_perform},
+    {"disconnect", "the disk goes away, with its clients, for a time or until it is released", .error = EIO,
+     .perform = fault_disconnect_perform},
     {0},
 };
 

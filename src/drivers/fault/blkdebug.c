@@ -308,6 +308,7 @@ static co_fn int blkdebug_open(struct node *n, struct err *err)
     struct blkdebug *b = n->state;
 
     fault_engine_init(&b->engine, n);
+    b->engine.damage_limit = FAULT_DAMAGE_DEFAULT;
     b->engine.has_limits = true; /* and a FUA becomes a flush here */
     int r = load_rules(n, err);
     r = r < 0 ? r : check_limits(n, err);
@@ -349,5 +350,6 @@ const struct driver driver_blkdebug = {
     .io = blkdebug_io,
     .on_event = fault_engine_event,
     .unhold = fault_engine_unhold,
+    .explain = fault_engine_explain,
     .allocated_bytes = blkdebug_allocated,
 };

@@ -259,6 +259,8 @@ static struct fault_rule *settle(struct fault_rule *rule)
     *old = *rule;
     *rule = swap;
     old->replaces = NULL;
+    old->run = rule->run; /* what it did before stays */
+    rule->run = (struct fault_run){0};
     old->refs = rule->refs;
     rule->refs = 1;
     fault_rule_ref(old); /* the draft's, in exchange for that to the new object */
@@ -274,9 +276,11 @@ static void release_removed(struct fault_engine *e, struct fault_list *before)
     for (unsigned i = 0; i < before->nrules; i++) {
         if (before->rules[i]->removed) {
             fault_timer_stop(before->rules[i]);
+            before->rules[i]->run.failing = false;
             fault_release_rule(e, before->rules[i], false);
         }
     }
+    fault_failing_count(e);
 }
 
 static void commit(struct draft *d)

@@ -261,7 +261,7 @@ static int check_values(const struct fault_rule *rule, struct err *err)
     return 0;
 }
 
-int fault_check_delay(const struct fault_rule *rule, struct err *err)
+int fault_check_delay(struct fault_rule *rule, struct err *err)
 {
     bool bare = rule->distribution == CONSTANT && !has(rule, "delay");
 

@@ -17,6 +17,7 @@ void fault_engine_init(struct fault_engine *e, struct node *n)
     list_init(&e->waiting);
     list_init(&e->breaks);
     list_init(&e->stopped);
+    list_init(&e->away);
 }
 
 void fault_engine_finish(struct fault_engine *e)
@@ -31,6 +32,8 @@ void fault_engine_finish(struct fault_engine *e)
     e->history = NULL;
     e->list = (struct fault_list){0};
     fault_breaks_end(e);
+    fault_away_end(e);
+    fault_damage_finish(e);
 }
 
 /* With nothing to do the node need not even be entered. */
@@ -40,8 +43,34 @@ void fault_engine_look(struct fault_engine *e)
     struct node *n = e->node;
     const struct node *below = node_below(n);
 
-    n->pass_by = !e->list.index && !e->break_events && !e->has_limits && n->read_only == below->read_only &&
-                 (n->flags & flags) == (below->flags & flags) && !(n->flags & OPEN_WRITETHROUGH);
+    n->pass_by = !e->list.index && !e->break_events && !e->standing && !e->has_limits &&
+                 n->read_only == below->read_only && (n->flags & flags) == (below->flags & flags) &&
+                 !(n->flags & OPEN_WRITETHROUGH);
+}
+
+void fault_engine_stand(struct fault_engine *e)
+{
+    bool standing = e->damage.nmedia > 0 || e->nfailing > 0 || !list_empty(&e->away);
+
+    if (standing != e->standing) {
+        e->standing = standing;
+        fault_engine_look(e);
+    }
+}
+
+/* ---- chance ---- */
+
+uint64_t fault_draw(const struct fault_engine *e, const struct fault_rule *rule, uint64_t a, uint64_t b)
+{
+    return fault_hash(e, rule, ~a, b); /* not what the selector probability drew */
+}
+
+struct rng fault_rng(const struct fault_engine *e, const struct fault_rule *rule, const struct req *r)
+{
+    struct rng rng;
+
+    rng_init(&rng, fault_draw(e, rule, r->opno, r->offset << 3 | r->op));
+    return rng;
 }
 
 /* ---- which rule ---- */
@@ -55,6 +84,10 @@ bool fault_rule_matches(struct fault_engine *e, struct fault_rule *rule, const s
         if (!fault_members[rule->asks[i]].holds(e, rule, r)) {
             return false;
         }
+    }
+    const struct fault_action *a = &fault_actions[rule->action];
+    if (r && a->concerns && !a->concerns(e, rule, r)) {
+        return false;
     }
     rule->c.matched++;
     rule->c.last_matched = r ? r->opno : rule->c.last_matched;
@@ -144,7 +177,7 @@ static void wake_sleeper(struct timer *t)
     co_wake(s->co);
 }
 
-static co_fn void delay(struct fault_engine *e, uint64_t ns)
+void fault_delay(struct fault_engine *e, uint64_t ns)
 {
     struct fault_sleeper s = {.timer.fire = wake_sleeper, .co = co_self()};
     uint64_t now = loop_clock_ns();
@@ -190,7 +223,7 @@ unsigned fault_release_rule(struct fault_engine *e, const struct fault_rule *rul
             n++;
         }
     }
-    return n;
+    return n + fault_away_return(e, rule);
 }
 
 unsigned fault_held_by(const struct fault_engine *e, const struct fault_rule *rule)
@@ -246,12 +279,14 @@ int fault_hang(struct fault_engine *e, struct fault_rule *rule, struct req *r)
 {
     struct fault_held h;
     bool performed = rule->hold == FAULT_HOLD_REPLY;
-    int ret = performed ? node_io(node_below(e->node), r) : 0;
+    int ret = performed ? fault_pass(e, r) : 0;
 
     if (hold(e, rule, r, &h) && h.outcome != FAULT_COMPLETE) {
-        return h.outcome == FAULT_ERROR ? -h.error : REQ_DROPPED;
+        ret = h.outcome == FAULT_ERROR ? -h.error : REQ_DROPPED;
+        fault_damage_result(e, rule, r, ret);
+        return ret;
     }
-    return performed ? ret : node_io(node_below(e->node), r);
+    return performed ? ret : fault_pass(e, r);
 }
 
 const char *const fault_outcome_names[] = {"complete", "error", "drop", NULL};
@@ -283,6 +318,10 @@ int fault_release(struct node *n, const char *tag, enum fault_outcome outcome, i
             count++;
         }
     }
+    for (unsigned i = 0; i < e->list.nrules; i++) {
+        struct fault_rule *rule = e->list.rules[i];
+        count += !tag || strcmp(rule->tag, tag) == 0 ? (int)fault_away_return(e, rule) : 0;
+    }
     if (count == 0 && tag && !tag_is_known(e, tag)) {
         return err_set(err, -ENOENT, "node '%s' has no rule and no held request tagged '%s'", node_name(n),
                        tag);
@@ -299,6 +338,9 @@ void fault_engine_unhold(struct node *n, bool ending)
         return; /* it was never opened */
     }
     e->ending |= ending;
+    if (ending) {
+        fault_away_end(e);
+    }
     list_for_each_safe (h, tmp, &e->held, link) {
         let_go(h, FAULT_COMPLETE, 0, false);
     }
@@ -316,16 +358,32 @@ void fault_engine_unhold(struct node *n, bool ending)
 
 /* ---- requests ---- */
 
+static bool changes(enum req_op op)
+{
+    return op == REQ_WRITE || op == REQ_ZERO;
+}
+
+int fault_pass(struct fault_engine *e, struct req *r)
+{
+    int ret = e->nfailing && r->op == REQ_FLUSH ? fault_failing_flush(e, r) : 0;
+
+    ret = ret < 0 ? ret : node_io(node_below(e->node), r);
+    if (UNLIKELY(e->damage.nmedia) && ret == 0 && changes(r->op)) {
+        fault_damage_overwritten(e, r);
+    }
+    return ret;
+}
+
 /* The media, or what a rule puts in its place; rules may make it take a multiple of its time. */
 static co_fn int perform(struct fault_engine *e, struct req *r, const struct fault_verdict *v)
 {
     uint64_t began = v->times > 0 ? loop_clock_ns() : 0;
     const struct fault_action *a = v->rule ? &fault_actions[v->rule->action] : NULL;
-    int ret = a ? a->perform(e, v->rule, r) : node_io(node_below(e->node), r);
+    int ret = a ? a->perform(e, v->rule, r) : fault_pass(e, r);
 
     if (v->times > 0 && !(a && a->holds)) {
         double more = (double)(loop_clock_ns() - began) * (v->times - 1);
-        delay(e, more < (double)FAULT_TIME_MAX_NS ? (uint64_t)more : FAULT_TIME_MAX_NS);
+        fault_delay(e, more < (double)FAULT_TIME_MAX_NS ? (uint64_t)more : FAULT_TIME_MAX_NS);
     }
     return ret;
 }
@@ -338,11 +396,11 @@ static co_fn int carry_out(struct fault_engine *e, struct req *r, struct fault_v
     AUTO_FAULT_RULE struct fault_rule *rule =
         v->rule ? fault_rule_ref(v->rule) : NULL; /* it may be removed */
     if (v->delay_before_ns) {
-        delay(e, v->delay_before_ns);
+        fault_delay(e, v->delay_before_ns);
     }
     int ret = perform(e, r, v);
     if (v->delay_after_ns) {
-        delay(e, v->delay_after_ns);
+        fault_delay(e, v->delay_after_ns);
     }
     return ret;
 }
@@ -424,11 +482,14 @@ int fault_engine_io(struct node *n, struct req *r)
     const struct fault_index *x = e->list.index;
     struct fault_verdict v = {0};
 
+    if (UNLIKELY(!list_empty(&e->away))) {
+        return fault_away_io(e, r);
+    }
     if (UNLIKELY(x && x->needs)) {
         return with_needs(e, r);
     }
     if (LIKELY(!x) || x->classes[r->op].nalways + x->classes[r->op].nspans == 0) {
-        return node_io(node_below(n), r);
+        return LIKELY(!e->standing) ? node_io(node_below(n), r) : fault_pass(e, r);
     }
     decide(e, r, &v);
     return carry_out(e, r, &v);

@@ -24,6 +24,8 @@ static const struct option fault_options[] = {
      .help = "count what the rules would do, and do nothing"},
     {"time-scale", OPT_JSON, F(scale),
      .help = "factor of all times of rules (default: serve's --time-scale, or 1)"},
+    {"damage", OPT_UINT, F(engine.damage_limit), .def = "262144", .max = UINT64_C(1) << 30,
+     .help = "damaged sectors to remember, so that a verifier can tell them from corruption"},
     {0},
 };
 
@@ -247,5 +249,6 @@ const struct driver driver_fault = {
     .io = fault_engine_io,
     .on_event = fault_engine_event,
     .unhold = fault_engine_unhold,
+    .explain = fault_engine_explain,
     .info = fault_info,
 };

@@ -14,6 +14,8 @@
  *   file.c      while a file exists
  *   timer.c     states that change by themselves
  *   action.c    the table of actions: one row, and one function, each
+ *   action_*.c  those that need more than a few lines (actions.h)
+ *   damage.c    what was done to sectors and requests, to recognise it: explain
  *   rule.c      a rule from JSON, and back
  *   index.c     from an operation and a range to the rules that may concern it
  *   change.c    changes: drafted, then made at one instant
@@ -31,12 +33,13 @@
 #include "block/driver.h"
 #include "drivers/fault/fault.h"
 
-#define FAULT_ERRNO_MAX   4095u /* as the kernel's MAX_ERRNO */
-#define FAULT_STATE_MAX   INT32_MAX
-#define FAULT_NO_EVENT    (-1)
-#define FAULT_TIME_MAX_NS (UINT64_C(86400) * NS_PER_SEC) /* a day: what waits longer is held */
-#define FAULT_SCALE_MAX   1000000
-#define FAULT_ASKS_MAX    36 /* selectors that have a function */
+#define FAULT_ERRNO_MAX      4095u /* as the kernel's MAX_ERRNO */
+#define FAULT_STATE_MAX      INT32_MAX
+#define FAULT_NO_EVENT       (-1)
+#define FAULT_TIME_MAX_NS    (UINT64_C(86400) * NS_PER_SEC) /* a day: what waits longer is held */
+#define FAULT_SCALE_MAX      1000000
+#define FAULT_DAMAGE_DEFAULT 262144u /* sectors: 20 MiB of memory at most */
+#define FAULT_ASKS_MAX       36      /* selectors that have a function */
 
 struct fault_engine;
 struct fault_rule;
@@ -83,8 +86,14 @@ struct fault_action {
     bool goes_on;  /* the rules behind are asked too */
     bool holds;    /* how long it takes has nothing to do with the device */
     bool on_event; /* with the selector event it acts on the event itself, not on the requests after it */
-    /* Are its parameters there? */
-    int (*check)(const struct fault_rule *rule, struct err *err);
+    int error;     /* it makes requests fail, with this unless the rule says otherwise; 0: it does not */
+    /* Operations it can do something to (0: all), and those that a rule without op concerns (0: the usual
+     * ones, of these). */
+    unsigned ops, ops_default;
+    /* Are its parameters there? May set what follows from them. */
+    int (*check)(struct fault_rule *rule, struct err *err);
+    /* Has it anything to do to this request, which all selectors fit? NULL: yes. */
+    bool (*concerns)(const struct fault_engine *e, const struct fault_rule *rule, const struct req *r);
     /* At the instant the request arrives. NULL: nothing. */
     void (*decide)(struct fault_engine *e, struct fault_rule *rule, const struct req *r,
                    struct fault_verdict *v);
@@ -94,6 +103,22 @@ struct fault_action {
 extern const struct fault_action fault_actions[]; /* ends with {0} */
 
 /* ---- rules ---- */
+
+/* Parameters of actions.h: the rows of member.c say what they mean. */
+struct fault_how {
+    int persist, mode, where, retry, data, report, away, repair, until;
+    uint64_t persist_bytes, unit, size, bits, bit, byte, value, length, one_in, retries, retry_ns, down_ns;
+    uint64_t lba_bit, age, after, window;
+    int64_t by;
+    bool keep;
+};
+
+/* What an action remembers of its rule; stays when the rule is changed. */
+struct fault_run {
+    uint64_t *repaired; /* sectors that were written since: a set (bad-sectors) */
+    uint32_t nrepaired, repaired_max;
+    bool failing; /* the next flush fails (deferred-error) */
+};
 
 /* What a rule concerns that names no operation: not looking, as in blkdebug, and not resizing. */
 #define OPS_USUAL (1u << REQ_READ | 1u << REQ_WRITE | 1u << REQ_ZERO | 1u << REQ_DISCARD | 1u << REQ_FLUSH)
@@ -163,11 +188,14 @@ struct fault_rule {
     bool immediately;
     uint64_t delay_ns, deadman_ns, new_state;
     bool deadman_given;
+    struct fault_how how;
 
-    bool lapsed;                 /* it is exhausted by the timer */
-    bool removed;                /* no longer in the list */
-    bool fresh;                  /* added by the change that is being made */
-    struct fault_rule *replaces; /* in a draft: the rule in the list that gets these members */
+    struct fault_run run;
+    struct fault_culprit *culprit; /* who it is in the damage map; NULL: it has damaged nothing yet */
+    bool lapsed;                   /* it is exhausted by the timer */
+    bool removed;                  /* no longer in the list */
+    bool fresh;                    /* added by the change that is being made */
+    struct fault_rule *replaces;   /* in a draft: the rule in the list that gets these members */
 };
 
 enum { FAULT_BEFORE, FAULT_AFTER };            /* when */
@@ -229,6 +257,21 @@ struct fault_list { /* what a change replaces as one */
     struct fault_index *index; /* NULL: no rules */
 };
 
+/* What is known about one sector, or one result (damage.c). */
+struct fault_trace {
+    uint64_t sector, hash, opno;
+    struct fault_culprit *who; /* NULL: the place is free */
+    const char *what;
+};
+
+struct fault_damage {
+    struct fault_trace *media; /* hash table by sector, of media_max places (a power of two) */
+    uint32_t nmedia, media_max;
+    struct fault_trace
+        *wire;          /* what recent requests were given: sets of FAULT_WIRE_WAYS, by sector and opno */
+    uint64_t forgotten; /* damage for which there was no room: nobody will explain it */
+};
+
 struct fault_engine { /* the state of a node begins with it */
     struct node *node;
     struct fault_list list;
@@ -248,6 +291,11 @@ struct fault_engine { /* the state of a node begins with it */
     struct list stopped;   /* and hit */
     uint64_t break_events; /* a bit per event that may have a breakpoint */
     unsigned nheld, nsleeping, nbreaks;
+    struct fault_damage damage;
+    uint64_t damage_limit; /* option: sectors */
+    struct list away;      /* while it has entries, the disk has gone: action_gone.c */
+    unsigned nfailing;     /* rules that wait for a flush to fail */
+    bool standing;         /* requests that no rule concerns need a look, too: fault_pass */
 };
 
 /* Before anything else; never fails. */
@@ -278,6 +326,16 @@ bool fault_rule_matches(struct fault_engine *e, struct fault_rule *rule, const s
 /* Its budget is used up. */
 bool fault_rule_is_spent(const struct fault_rule *rule);
 void fault_rule_fires(struct fault_engine *e, struct fault_rule *rule, const struct req *r);
+/* Perform the request below, as if there were no rule, and keep the books of what rules have done before. */
+co_fn int fault_pass(struct fault_engine *e, struct req *r);
+/* Something stands, or does not any more: see standing. */
+void fault_engine_stand(struct fault_engine *e);
+/* Wait; less if the node is about to close. */
+co_fn void fault_delay(struct fault_engine *e, uint64_t ns);
+/* Chance: a function of the seed, the rule, and two numbers. */
+uint64_t fault_draw(const struct fault_engine *e, const struct fault_rule *rule, uint64_t a, uint64_t b);
+/* A generator for what is done to one request: follows from its number, operation and place. */
+struct rng fault_rng(const struct fault_engine *e, const struct fault_rule *rule, const struct req *r);
 co_fn int fault_hang(struct fault_engine *e, struct fault_rule *rule, struct req *r);
 /* Let go of what a rule holds; @deadman: it was the timer. */
 unsigned fault_release_rule(struct fault_engine *e, const struct fault_rule *rule, bool deadman);
@@ -295,10 +353,13 @@ void fault_scale_times(struct fault_rule *rule, double scale);
 /* delay.c */
 extern const char *const fault_distributions[];
 uint64_t fault_delay_ns(const struct fault_engine *e, struct fault_rule *rule, const struct req *r);
-int fault_check_delay(const struct fault_rule *rule, struct err *err);
+int fault_check_delay(struct fault_rule *rule, struct err *err);
 int fault_prepare_lanes(struct fault_rule *rule, struct err *err);
 
 /* range.c */
+void fault_sort_ranges(struct fault_rule *rule); /* in order, and what touches is one */
+/* Of sorted ones the first that ends behind @offset; or nranges. */
+unsigned fault_range_at(const struct fault_rule *rule, uint64_t offset);
 int fault_prepare_ranges(struct fault_rule *rule, struct err *err);
 /* The first border of a range of the rule in (@offset, @end); else @end. */
 uint64_t fault_next_border(const struct fault_rule *rule, uint64_t offset, uint64_t end);
@@ -319,6 +380,42 @@ void fault_timer_stop(struct fault_rule *rule);
 
 /* file.c */
 void fault_file_free(struct fault_file *f); /* NULL is fine */
+
+/* damage.c */
+
+#define FAULT_WIRE_WAYS 4u
+#define FAULT_WIRE_SETS                                                                                      \
+    65536u /* with the ways: sectors and results of requests that are remembered, 10 MiB */
+
+void fault_damage_finish(struct fault_engine *e);
+void fault_culprit_unref(struct fault_culprit *who); /* NULL is fine */
+/* The rule made the request fail, or end, with @result. */
+void fault_damage_result(struct fault_engine *e, struct fault_rule *rule, const struct req *r, int result);
+/* What the client of @r, a read, gets for the sectors that touch this range of it is not what lies there.
+ * Sectors of which it reads a part only are left out. */
+void fault_damage_wire(struct fault_engine *e, struct fault_rule *rule, const struct req *r, uint64_t offset,
+                       uint64_t bytes, const char *what);
+/* Look at what lies below, in the range of @r, after something was done wrong. It should be as @good, a write
+ * or zero of that range, would have made it; NULL: all of it is damaged. */
+co_fn void fault_damage_look(struct fault_engine *e, struct fault_rule *rule, const struct req *r,
+                             const struct req *good, const char *what);
+/* A good write of this range has succeeded. */
+co_fn void fault_damage_overwritten(struct fault_engine *e, const struct req *r);
+/* The explain of drivers with an engine. */
+bool fault_engine_explain(const struct node *n, const struct blame *b, struct explanation *ret);
+
+/* action_gone.c */
+
+/* A request while the disk has gone. */
+co_fn int fault_away_io(struct fault_engine *e, struct req *r);
+/* The disk is back, as far as it is @rule's; returns how often. */
+unsigned fault_away_return(struct fault_engine *e, const struct fault_rule *rule);
+void fault_away_end(struct fault_engine *e);
+
+/* action_write.c: a flush that has to fail for what was accepted before: -errno, or 0. */
+int fault_failing_flush(struct fault_engine *e, const struct req *r);
+/* Count the rules for which one has to. */
+void fault_failing_count(struct fault_engine *e);
 
 /* event.c */
 void fault_arm_added(struct fault_engine *e);

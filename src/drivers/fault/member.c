@@ -4,12 +4,22 @@
  * request, or turn, if it looks at how often the rule has matched. Plain values need no parser: their
  * type, place and range stand in the row.
  */
+#include "drivers/fault/actions.h"
 #include "drivers/fault/member.h"
 
 #define R(member) offsetof(struct fault_rule, member)
 
 static const char *const when_values[] = {"before", "after", NULL};
 static const char *const hold_values[] = {"request", "reply", NULL};
+
+static const char *const persist_values[] = {"none", "all", "prefix", "suffix", "random", NULL};
+static const char *const data_values[] = {"keep", "drop", NULL};
+static const char *const report_values[] = {"once", "always", NULL};
+static const char *const mode_values[] = {"flip", "stuck", "set", "zero", "random", "swap", NULL};
+static const char *const where_values[] = {"wire", "media", NULL};
+static const char *const retry_values[] = {"new", "same", NULL};
+static const char *const repair_values[] = {"write", "never", NULL};
+static const char *const clients_values[] = {"refuse", "mute", NULL};
 
 #define COUNT_MAX (UINT64_C(1) << 62)
 
@@ -174,10 +184,12 @@ const struct fault_member fault_members[] = {
      "rule",
      fault_parse_factor},
 
-    {{"errno", OPT_JSON, .help = "name or number of the error (default EIO)"}, "error", fault_parse_errno},
+    {{"errno", OPT_JSON, .help = "name or number of the error (default EIO; read-only: EROFS; full: ENOSPC)"},
+     "error, deferred-error, bad-sectors, read-only, full, shrink, disconnect",
+     fault_parse_errno},
     {{"when", OPT_ENUM, R(when), .values = when_values,
       .help = "before (default): the device does not see the request; after: it has performed it"},
-     "error, delay"},
+     "error, delay, disconnect"},
     {{"immediately", OPT_BOOL, R(immediately),
       .help = "false: the reply waits a turn of the loop (default true)"},
      "error"},
@@ -225,13 +237,76 @@ const struct fault_member fault_members[] = {
      "hang"},
     {{"deadman", OPT_NS, R(deadman_ns), .max = FAULT_TIME_MAX_NS,
       .help = "longest time a request is held, 0: no limit (default: the node's option)"},
-     "hang"},
+     "hang, disconnect"},
     {{"timer", OPT_JSON, R(timer_ns),
       .help = "without a request, when the node has been in the state so long: 5s, or 3s-8s"},
      "state",
      fault_parse_times},
     {{"new-state", OPT_UINT, R(new_state), .max = FAULT_STATE_MAX, .help = "the state the node goes to"},
      "state"},
+
+    {{"persist", OPT_ENUM, R(how.persist), .values = persist_values,
+      .help = "what is done of a write all the same: none, all, prefix, suffix, or random parts"},
+     "error, torn"},
+    {{"persist-bytes", OPT_SIZE, R(how.persist_bytes), .min = 1, .max = REQ_BYTES_MAX,
+      .help = "so much of it, in whole units (default: drawn)"},
+     "error, torn"},
+    {{"unit", OPT_SIZE, R(how.unit), .min = 1, .max = 1 * MiB,
+      .help = "what is done wholly or not at all: a power of two (default 512); of stuck bits: one in each"},
+     "error, torn, corrupt"},
+    {{"size", OPT_SIZE, R(how.size), .max = BLOCK_SIZE_MAX, .help = "the device ends, or is full, there"},
+     "full, shrink, wrap"},
+    {{"data", OPT_ENUM, R(how.data), .values = data_values,
+      .help = "keep (default): what was written is there; drop: it is lost"},
+     "deferred-error"},
+    {{"report", OPT_ENUM, R(how.report), .values = report_values,
+      .help = "once (default): one flush fails; always: each, until the rule is removed"},
+     "deferred-error"},
+    {{"by", OPT_JSON, .help = "how far away it goes, in bytes, such as 8k or \"-512\" (default: drawn)"},
+     "misdirect",
+     fault_parse_by},
+    {{"lba-bit", OPT_UINT, R(how.lba_bit), .max = 53,
+      .help = "or: this bit of the number of the 512-byte sector is the other way round"},
+     "misdirect"},
+    {{"keep", OPT_BOOL, R(how.keep), .help = "true: a write is done at its place, too (default false)"},
+     "misdirect"},
+    {{"mode", OPT_ENUM, R(how.mode), .values = mode_values,
+      .help = "flip (default), stuck, set, zero, random or swap"},
+     "corrupt"},
+    {{"where", OPT_ENUM, R(how.where), .values = where_values,
+      .help = "of reads: wire (default): the medium is good; media: it has decayed and stays so"},
+     "corrupt"},
+    {{"retry", OPT_ENUM, R(how.retry), .values = retry_values,
+      .help = "new (default): another corruption each time; same: it belongs to the place"},
+     "corrupt"},
+    {{"bits", OPT_UINT, R(how.bits), .min = 1, .max = FAULT_BITS_MAX,
+      .help = "of a request that are flipped (default 1)"},
+     "corrupt"},
+    {{"one-in", OPT_UINT, R(how.one_in), .min = 1, .max = COUNT_MAX,
+      .help = "or: one bit in so many is flipped; one sector in so many is bad (default 1)"},
+     "corrupt, bad-sectors"},
+    {{"bit", OPT_UINT, R(how.bit), .max = 8 * MiB - 1, .help = "of each unit is stuck, from 0"}, "corrupt"},
+    {{"value", OPT_UINT, R(how.value), .max = 1, .help = "at which it is stuck, 0 (default) or 1"},
+     "corrupt"},
+    {{"byte", OPT_UINT, R(how.byte), .max = 255, .help = "to set (default 0)"}, "corrupt"},
+    {{"length", OPT_SIZE, R(how.length), .min = 1, .max = REQ_BYTES_MAX,
+      .help = "bytes that are hit (default 512; set: 1)"},
+     "corrupt"},
+    {{"repair", OPT_ENUM, R(how.repair), .values = repair_values,
+      .help = "write (default): a sector that is written is good again; never"},
+     "bad-sectors"},
+    {{"retries", OPT_UINT, R(how.retries), .min = 1, .max = 1000,
+      .help = "the drive reads again 1 to so many times before it gives up"},
+     "bad-sectors"},
+    {{"retry-time", OPT_NS, R(how.retry_ns), .min = 1, .max = UINT64_C(60) * NS_PER_SEC,
+      .help = "that each of these takes"},
+     "bad-sectors"},
+    {{"down", OPT_NS, R(how.down_ns), .min = 1, .max = UINT64_C(86400) * NS_PER_SEC,
+      .help = "how long the disk is away (default: until released, at most deadman)"},
+     "disconnect"},
+    {{"clients", OPT_ENUM, R(how.away), .values = clients_values,
+      .help = "new ones meanwhile: refuse (default), or mute: they get no answer"},
+     "disconnect"},
     {{0}},
 };
 

@@ -27,6 +27,9 @@ FAULT_PARSE(fault_parse_errno);
 FAULT_PARSE(fault_parse_action);
 FAULT_PARSE(fault_parse_comment);
 
+/* action_place.c */
+FAULT_PARSE(fault_parse_by);
+
 /* range.c */
 FAULT_PARSE(fault_parse_ranges);
 FAULT_PARSE(fault_parse_sectors);

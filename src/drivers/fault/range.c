@@ -147,16 +147,12 @@ static int by_start(const void *a, const void *b)
     return x->start < y->start ? -1 : x->start > y->start;
 }
 
-/* Who asks more than whether a byte is shared searches: in order, and what touches is one. */
-int fault_prepare_ranges(struct fault_rule *rule, struct err *err)
+void fault_sort_ranges(struct fault_rule *rule)
 {
     unsigned n = 0;
 
-    if (rule->overlap == ANY) {
-        return 0;
-    }
-    if (!rule->ranges) {
-        return err_set(err, -EINVAL, "overlap needs the member ranges or sectors");
+    if (rule->nranges == 0) {
+        return;
     }
     qsort(rule->ranges, rule->nranges, sizeof(*rule->ranges), by_start);
     for (unsigned i = 1; i < rule->nranges; i++) {
@@ -167,12 +163,23 @@ int fault_prepare_ranges(struct fault_rule *rule, struct err *err)
         }
     }
     rule->nranges = n + 1;
+}
+
+/* Who asks more than whether a byte is shared searches. */
+int fault_prepare_ranges(struct fault_rule *rule, struct err *err)
+{
+    if (rule->overlap == ANY) {
+        return 0;
+    }
+    if (!rule->ranges) {
+        return err_set(err, -EINVAL, "overlap needs the member ranges or sectors");
+    }
+    fault_sort_ranges(rule);
     rule->needs |= rule->overlap == SPLIT ? FAULT_NEEDS_SPLIT : 0;
     return 0;
 }
 
-/* The first range that ends behind @offset; or nranges. */
-static unsigned range_at(const struct fault_rule *rule, uint64_t offset)
+unsigned fault_range_at(const struct fault_rule *rule, uint64_t offset)
 {
     unsigned low = 0, high = rule->nranges;
 
@@ -192,14 +199,14 @@ FAULT_ASK(fault_overlap_holds)
     if (rule->overlap == ANY || rule->overlap == SPLIT) {
         return true; /* the index has found a shared byte; pieces share all or none */
     }
-    unsigned i = range_at(rule, r->offset);
+    unsigned i = fault_range_at(rule, r->offset);
     return i < rule->nranges && rule->ranges[i].start <= r->offset &&
            (rule->overlap == FIRST || r->offset + r->bytes <= rule->ranges[i].end);
 }
 
 uint64_t fault_next_border(const struct fault_rule *rule, uint64_t offset, uint64_t end)
 {
-    unsigned i = range_at(rule, offset);
+    unsigned i = fault_range_at(rule, offset);
 
     if (rule->overlap != SPLIT || i == rule->nranges) {
         return end;

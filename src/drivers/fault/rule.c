@@ -30,6 +30,8 @@ void fault_rule_unref(struct fault_rule *rule)
     free(rule->bins);
     free(rule->lane_free_ns);
     fault_file_free(rule->while_file);
+    free(rule->run.repaired);
+    fault_culprit_unref(rule->culprit);
     free(rule);
 }
 
@@ -38,12 +40,27 @@ static int parse_member(struct fault_rule *rule, const struct fault_member *m, j
     return m->parse ? m->parse(rule, m, v, err) : option_set(&m->opt, rule, v, err);
 }
 
+/* "error, delay" */
+static bool names_word(const char *list, const char *word)
+{
+    size_t len = strlen(word);
+
+    for (const char *at = list; *at; at += strspn(at, ", ")) {
+        size_t n = strcspn(at, ", ");
+        if (n == len && strncmp(at, word, n) == 0) {
+            return true;
+        }
+        at += n;
+    }
+    return false;
+}
+
 /* A parameter of another action would silently do nothing. */
 static int check_role(const struct fault_rule *rule, const struct fault_member *m, struct err *err)
 {
-    const char *action = fault_actions[rule->action].name, *at = strstr(m->role, action);
+    const char *action = fault_actions[rule->action].name;
 
-    if (strcmp(m->role, "rule") == 0 || strcmp(m->role, "selector") == 0 || at) {
+    if (strcmp(m->role, "rule") == 0 || strcmp(m->role, "selector") == 0 || names_word(m->role, action)) {
         return 0;
     }
     return err_set(err, -EINVAL, "the action %s has no member %s (it belongs to %s)", action, m->opt.name,
@@ -185,6 +202,24 @@ static int check_sense(const struct fault_rule *rule, struct err *err)
     if (rule->data && has(rule, "op") && !(rule->ops & 1u << REQ_WRITE)) {
         return err_set(err, -EINVAL, "only writes carry data: such a rule would never act");
     }
+    return 0;
+}
+
+/* What follows from the action. */
+static int settle_action(struct fault_rule *rule, struct err *err)
+{
+    const struct fault_action *a = &fault_actions[rule->action];
+
+    if (a->error && !has(rule, "errno")) {
+        rule->error = a->error;
+    }
+    if (a->ops) {
+        rule->ops =
+            has(rule, "op") ? rule->ops & a->ops : a->ops & (a->ops_default ? a->ops_default : OPS_USUAL);
+    }
+    if (rule->ops == 0) {
+        return err_set(err, -EINVAL, "the action %s does nothing to such operations", a->name);
+    }
     return a->check ? a->check(rule, err) : 0;
 }
 
@@ -234,6 +269,7 @@ int fault_rule_parse(const json_t *spec, const char *default_id, double scale, s
     r = r < 0 ? r : set_default(rule, &rule->tag, "tag", rule->id, err);
     r = r < 0 ? r : check_sense(rule, err);
     r = r < 0 ? r : fault_check_times(rule, err);
+    r = r < 0 ? r : settle_action(rule, err);
     r = r < 0 ? r : prepare(rule, scale, err);
     if (r < 0) {
         return r;

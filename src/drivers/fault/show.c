@@ -24,7 +24,7 @@ void fault_tell(struct fault_engine *e, enum fault_event_type type, const struct
         more->matched = rule->c.matched;
         more->fired = rule->c.fired;
         if (type == FAULT_INJECTED) {
-            more->error = strcmp(a->name, "error") == 0 ? rule->error : 0;
+            more->error = a->error ? rule->error : 0;
             more->delay_ns = rule->drawn_ns;
         }
     }
