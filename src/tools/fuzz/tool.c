@@ -5,6 +5,7 @@
 const struct fuzz_command fuzz_commands[] = {
     {"gen", "--format FMT", "make images of a format, most of them hostile", fuzz_cmd_gen},
     {"show", "IMAGE|RECORD|SEED", "tell what is where in an image, and what is hostile", fuzz_cmd_show},
+    {"run", "[OPTIONS] -- COMMAND...", "run any program on hostile images, and sort what it does wrong", fuzz_cmd_run},
     {0},
 };
 
@@ -17,7 +18,7 @@ static void print_help(void)
     for (const struct fuzz_command *c = fuzz_commands; c->name; c++) {
         char usage[64];
         snprintf(usage, sizeof(usage), "%s %s", c->name, c->args);
-        printf("  %-24s %s\n", usage, c->summary);
+        printf("  %-26s %s\n", usage, c->summary);
     }
     printf("\n"
            "Options:\n"
