@@ -3,7 +3,9 @@
 #include "fuzz/formats.h"
 
 const struct fuzz_format *const fuzz_formats[] = {
-
+    /* clang-format off */
+    &fuzz_qed, &fuzz_qcow1, &fuzz_vdi, &fuzz_vpc, &fuzz_parallels,
+    /* clang-format on */
     NULL,
 };
 

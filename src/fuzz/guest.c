@@ -178,17 +178,18 @@ static int write_extent(const struct fuzz_image *img, const struct window *w, co
     return r;
 }
 
-static int write_window(const struct fuzz_image *img, const struct window *w)
+static int write_window(const struct fuzz_image *img, struct window *w)
 {
     uint64_t size;
+    int r = 0;
 
     if (w->deep > FILES_DEEP || !size_of(img, w->file, &size)) {
         return -ENODATA;
     }
-    int r = 0;
+    w->end = MIN(w->end, size);
     for (size_t i = 0; i < img->guest.count && r == 0; i++) {
         const struct fuzz_extent *e = &img->guest.extent[i];
-        uint64_t begin = MAX(w->begin, e->guest), end = MIN(MIN(w->end, size), e->guest + e->bytes);
+        uint64_t begin = MAX(w->begin, e->guest), end = MIN(w->end, e->guest + e->bytes);
         if (e->file != w->file || e->kind == FUZZ_EXTENT_SIZE || begin >= end) {
             continue;
         }

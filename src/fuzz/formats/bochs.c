@@ -3,6 +3,8 @@
  * Bochs "growing" images: a header, a catalog of one word an extent, and extents, each with a bitmap of its
  * sectors in front. All numbers are little-endian.
  */
+#include "fuzz/formats.h"
+#include "fuzz/formats/build.h"
 #include "fuzz/formats/fields.h"
 
 static const struct field header_fields[] = {

@@ -58,6 +58,35 @@ unsigned choose_numbers(struct fuzz_image *img, uint64_t *numbers, unsigned n, u
     return count;
 }
 
+void choose_two_levels(struct fuzz_image *img, struct two_levels *t, uint64_t total, uint64_t per_table,
+                       unsigned units_max, unsigned tables_max)
+{
+    unsigned chosen = choose_numbers(img, t->unit, MIN(units_max, UNITS_MAX), total);
+
+    t->units = t->tables = 0;
+    for (unsigned i = 0; i < chosen; i++) {
+        uint64_t table = t->unit[i] / per_table;
+        if (t->tables == 0 || t->table[t->tables - 1] != table) {
+            if (t->tables == MIN(tables_max, TABLES_MAX)) {
+                break;
+            }
+            t->table[t->tables++] = table;
+        }
+        t->units++;
+    }
+}
+
+unsigned table_of(const struct two_levels *t, uint64_t unit, uint64_t per_table)
+{
+    unsigned i = 0;
+
+    while (i < t->tables && t->table[i] != unit / per_table) {
+        i++;
+    }
+    assert(i < t->tables);
+    return i;
+}
+
 uint64_t choose_size(struct fuzz_image *img, uint64_t unit, uint64_t max)
 {
     uint64_t units = MAX(max / unit, UINT64_C(1));
@@ -65,6 +94,26 @@ uint64_t choose_size(struct fuzz_image *img, uint64_t unit, uint64_t max)
     uint64_t top = UINT64_C(1) << fuzz_pick(img, "size_bits", 1, bits);
 
     return unit * MIN(units, 1 + fuzz_below(img, top));
+}
+
+const char *build_backing(struct fuzz_image *img, uint64_t offset, size_t room, uint64_t guest_bytes,
+                          const struct fuzz_format **ret_format)
+{
+    *ret_format = NULL;
+    if (!fuzz_chance(img, "backing", 30)) {
+        return NULL;
+    }
+    const struct fuzz_format *format = fuzz_backing_format(img);
+    const char *name = format ? fuzz_beside(img, "backing", format) : NULL;
+    size_t len = name ? strlen(name) : 0;
+    if (!name || len > room) {
+        return NULL;
+    }
+    memcpy(fuzz_at(img, offset, len), name, len);
+    fuzz_place_bytes(img, "backing_name", -1, offset, len);
+    fuzz_guest_from(img, 0, guest_bytes, name, 0);
+    *ret_format = format;
+    return name;
 }
 
 void put_bytes(struct fuzz_image *img, int part, uint32_t element, const char *field, const void *bytes,

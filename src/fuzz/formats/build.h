@@ -23,9 +23,30 @@ uint64_t place_pieces(struct fuzz_image *img, struct piece *pieces, unsigned n, 
 /* At most @n different numbers below @total, ascending: runs and jumps. Returns how many. */
 unsigned choose_numbers(struct fuzz_image *img, uint64_t *numbers, unsigned n, uint64_t total);
 
+/* Two levels of tables map the disk: units of guest data are looked up in tables of @per_table entries each.
+ */
+#define TABLES_MAX 16u
+#define UNITS_MAX  128u
+struct two_levels {
+    uint64_t unit[UNITS_MAX]; /* those that are mapped, ascending */
+    unsigned units;
+    uint64_t table[TABLES_MAX]; /* the tables they need, ascending */
+    unsigned tables;
+};
+/* Choose up to @units_max units below @total, within @tables_max tables. */
+void choose_two_levels(struct fuzz_image *img, struct two_levels *t, uint64_t total, uint64_t per_table,
+                       unsigned units_max, unsigned tables_max);
+/* Which of .table holds the unit. */
+unsigned table_of(const struct two_levels *t, uint64_t unit, uint64_t per_table);
+
 /* The size of a virtual disk: a multiple of @unit, at most @max, of which small ones are as likely as large
  * ones. */
 uint64_t choose_size(struct fuzz_image *img, uint64_t unit, uint64_t max);
+
+/* An image below this one, perhaps: its name, written at @offset as raw bytes and placed as "backing_name".
+ * What the guest reads begins with it. NULL: there is none. @room: bytes for the name. */
+const char *build_backing(struct fuzz_image *img, uint64_t offset, size_t room, uint64_t guest_bytes,
+                          const struct fuzz_format **ret_format);
 
 /* ---- fields that are no numbers ---- */
 

@@ -3,6 +3,8 @@
  * cloop version 2, the compressed disk of Knoppix: a shell script of 128 bytes, two numbers, the places of
  * the compressed blocks and of their end, and the blocks (zlib streams). All numbers are big-endian.
  */
+#include "fuzz/formats.h"
+#include "fuzz/formats/build.h"
 #include "fuzz/formats/fields.h"
 
 static const struct field header_fields[] = {

@@ -3,6 +3,8 @@
  * UDIF disk images of macOS: chunks of data, a resource fork or a property list with tables of chunks
  * ("mish"), and a trailer of 512 bytes ("koly"). All numbers are big-endian.
  */
+#include "fuzz/formats.h"
+#include "fuzz/formats/build.h"
 #include "fuzz/formats/fields.h"
 
 static const struct field trailer_fields[] = {

@@ -3,6 +3,8 @@
  * Partition tables on a raw disk: MBR with a chain of logical partitions, and GPT as UEFI (chapter 5) has it,
  * with a protective MBR and the backup at the end. All numbers are little-endian.
  */
+#include "fuzz/formats.h"
+#include "fuzz/formats/build.h"
 #include "fuzz/formats/fields.h"
 
 #define GPT_SIGNATURE UINT64_C(0x5452415020494645) /* "EFI PART" */

@@ -60,7 +60,7 @@ static const struct field locator_fields[] = {
 const struct layout vpc_locator_layout = {"VHD parent locator", locator_fields, 24, 0};
 
 static const struct field bat_fields[] = {
-    BE("sector", FIELD_OFFSET, 0, 4, .what = "of the block's bitmap; 0xffffffff: none"),
+    BE("sector", FIELD_OFFSET, 0, 4, .unit = 512, .what = "of the block's bitmap; 0xffffffff: none"),
     {0},
 };
 const struct layout vpc_bat_layout = {"VHD BAT entry", bat_fields, 4, 0};

@@ -20,7 +20,7 @@ struct gen {
     struct fuzz_args args;
     uint64_t count, jobs;
     const char *out;
-    bool describe, whole, no_records, dry_run;
+    bool describe, whole, no_records, dry_run, guest;
     int dirfd;
 };
 
@@ -32,6 +32,7 @@ enum {
     OPT_WHOLE,
     OPT_NO_RECORDS,
     OPT_DRY_RUN,
+    OPT_GUEST,
 };
 
 static const struct option options[] = {
@@ -44,6 +45,7 @@ static const struct option options[] = {
     {"whole", no_argument, NULL, OPT_WHOLE},
     {"no-records", no_argument, NULL, OPT_NO_RECORDS},
     {"dry-run", no_argument, NULL, OPT_DRY_RUN},
+    {"guest", no_argument, NULL, OPT_GUEST},
     {"help", no_argument, NULL, 'h'},
     {0},
 };
@@ -62,6 +64,7 @@ static void print_help(void)
            "      --whole            records hold the bytes of the image, too\n"
            "      --no-records       write images only\n"
            "      --dry-run          make them in memory only\n"
+           "      --guest            with --valid: what a guest reads from each image, as NNNNN.guest\n"
            "  -h, --help             this text\n"
            "\n"
            "See blkproof-fuzz(1).\n");
@@ -83,6 +86,24 @@ static int write_record(const struct gen *g, struct fuzz_image *img, const char 
     }
     ssize_t n = write(fd, text, strlen(text));
     return n == (ssize_t)strlen(text) ? 0 : err_set_errno(err, n < 0 ? -errno : -EIO, "write '%s'", name);
+}
+
+/* What the format cannot say has no file. */
+static int write_guest(const struct gen *g, struct fuzz_image *img, uint64_t number, struct err *err)
+{
+    char name[32];
+
+    snprintf(name, sizeof(name), "%05" PRIu64 ".guest", number);
+    AUTO_CLOSE int fd = openat(g->dirfd, name, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    if (fd < 0) {
+        return err_set_errno(err, -errno, "create '%s'", name);
+    }
+    int r = fuzz_guest_write(img, fd);
+    if (r == -ENODATA) {
+        unlinkat(g->dirfd, name, 0);
+        return 0;
+    }
+    return r < 0 ? err_set_errno(err, r, "write '%s'", name) : 0;
 }
 
 static void describe(struct fuzz_image *img, const char *name)
@@ -121,6 +142,9 @@ static int make_one(const struct gen *g, struct fuzz_image *img, uint64_t number
         return 0;
     }
     r = fuzz_image_write_at(img, g->dirfd, name, err);
+    if (r == 0 && g->guest) {
+        r = write_guest(g, img, number, err);
+    }
     return r < 0 || g->no_records ? r : write_record(g, img, record, err);
 }
 
@@ -222,6 +246,9 @@ static int take(struct gen *g, int opt, const char *arg, struct err *err)
     case OPT_DRY_RUN:
         g->dry_run = true;
         return 0;
+    case OPT_GUEST:
+        g->guest = true;
+        return 0;
     default:
         return fuzz_args_take(&g->args, opt, arg, err);
     }
@@ -250,6 +277,11 @@ static int parse(struct gen *g, int argc, char **argv, struct err *err)
     }
     if (!g->args.format) {
         err_set(err, -EINVAL, "--format is missing (--format=help lists those there are)");
+        return fuzz_usage(g->tool, "gen", err);
+    }
+    if (g->guest && !g->args.config.valid) {
+        err_set(err, -EINVAL,
+                "--guest goes with --valid: what a guest reads from a hostile image is anyone's guess");
         return fuzz_usage(g->tool, "gen", err);
     }
     return fuzz_args_finish(&g->args, err) < 0 ? fuzz_usage(g->tool, "gen", err) : -1;
