@@ -145,6 +145,20 @@ static int refuse_pause(const struct io *io, struct err *err)
     return 0;
 }
 
+/* -C: the filter instead of what is open. */
+static co_fn int put_filter(struct io *io, struct node **n, struct err *err)
+{
+    AUTO_JSON json_t *options = json_pack("{s:s, s:s}", "driver", "copy-on-read", "file", node_name(*n));
+    struct node *filter;
+    int r = options == NULL ? -ENOMEM : node_open(&io->graph, options, (*n)->flags, &filter, err);
+
+    if (r == 0) {
+        node_unref(*n);
+        *n = filter;
+    }
+    return r;
+}
+
 int io_open_node(struct io *io, json_t *options, unsigned flags, struct err *err)
 {
     AUTO_JSON json_t *given = json_deep_copy(options);
@@ -158,6 +172,9 @@ int io_open_node(struct io *io, json_t *options, unsigned flags, struct err *err
         return r;
     }
     r = refuse_pause(io, err);
+    if (r == 0 && io->copy_on_read && (flags & OPEN_WRITE)) {
+        r = put_filter(io, &n, err);
+    }
     if (r < 0) {
         node_unref(n);
         return r;
@@ -200,6 +217,7 @@ int io_open_file(struct io *io, const struct io_open *how)
         r = io_overlay(io, &options, &flags, &err);
     }
     if (r == 0) {
+        io->copy_on_read = how->copy_on_read;
         r = io_open_node(io, options, flags, &err);
     }
     if (r < 0) {

@@ -46,8 +46,9 @@ struct io {
     unsigned node_flags;  /* likewise */
     int overlay_fd;       /* the temporary file of -s; 0: none */
     struct verify_settings verify;
-    bool image_opts; /* --image-opts was given */
-    bool misalign;   /* -m */
+    bool image_opts;   /* --image-opts was given */
+    bool misalign;     /* -m */
+    bool copy_on_read; /* -C */
     bool quit;
     bool failed; /* some command was */
     unsigned aio_pending;
