@@ -86,6 +86,7 @@ struct req {
     unsigned client;       /* number of the NBD connection it came by; 0: none */
     /* What the caller gave at this gate, before it was aligned and split; set by the gate. */
     uint64_t asked_offset, asked_bytes;
+    uint64_t below_ns; /* in a graph that is timed: how long the node took that had it last */
 };
 
 /* What node_io returns for a request that was dropped: it is never answered, so an export sends no
@@ -95,7 +96,8 @@ struct req {
 /* The gate. Performs the request and returns 0 or -errno:
  * -EIO past the end, -EPERM on a read-only node, -EINVAL for malformed requests, -ENOTSUP for what
  * neither the driver nor a fallback can do, or the driver's error.
- * @r is read only but for opno, asked_* and *extent. One struct req may not be in two calls at once. */
+ * @r is read only but for opno, asked_*, below_ns and *extent. One struct req may not be in two calls at
+ * once. */
 co_fn int node_io(struct node *n, struct req *r);
 
 /* Exports call this before they perform a client's request: it waits while a monitor holds all I/O up (the
@@ -154,6 +156,7 @@ struct graph {
     uint64_t power_cuts; /* so far, of any write caches */
     bool standin;        /* speak as qemu-io/qemu-img do (byte-form mismatch line, no report) */
     bool trust_image_names;
+    bool timed; /* nodes opened from now on measure how long requests take: metric.h */
 };
 void graph_init(struct graph *g);
 

@@ -9,6 +9,7 @@
 #include "base/option.h"
 #include "block/block.h"
 #include "block/explain.h"
+#include "block/metric.h"
 #include "block/presence.h"
 
 /* The blkdebug events, in QEMU's order. (clang-format 14 never comes to rest on this list.) */
@@ -223,6 +224,10 @@ struct driver {
     void (*unhold)(struct node *n, bool ending);
     /* Did this node do, on purpose, what was seen? See explain.h; must not wait. Default: no. */
     bool (*explain)(const struct node *n, const struct blame *b, struct explanation *ret);
+    /* Its own numbers, in the order of one table; must not wait. Those of every node (operations, times) are
+     * told anyway. Default: none. */
+    void (*metrics)(const struct node *n, metric_out *out, void *opaque);
+    bool injects_delay; /* FILTER: lets requests wait on purpose, and hands them on as they are */
     const struct format_ops *format;
     /* FORMAT: 0 (no) to 100 (certainly) for the first @len bytes of a file. */
     int (*probe)(const uint8_t *buf, size_t len, const char *filename);
@@ -296,6 +301,7 @@ struct node {
     bool probed;                      /* the format was guessed */
     bool pass_by; /* a filter with the flags of its child that has nothing to do just now */
     uint64_t size;
+    struct node_times *times; /* NULL: not measured */
     struct limits limits;
     struct child children[NODE_CHILDREN_MAX];
     unsigned nchildren;

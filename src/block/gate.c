@@ -550,7 +550,7 @@ static co_fn int pass_by(struct node *n, struct req *r)
     return ret;
 }
 
-int node_io(struct node *n, struct req *r)
+static co_fn int pass(struct node *n, struct req *r)
 {
     if (n->pass_by && r->op != REQ_TRUNCATE) {
         return pass_by(n, r);
@@ -600,6 +600,45 @@ int node_io(struct node *n, struct req *r)
     count(n, r, ret);
     leave(n, &t);
     return ret;
+}
+
+/* What a write adds to the bytes at risk, and a flush takes from them. */
+static void count_unflushed(struct node_times *t, const struct req *r, int ret, uint64_t start_ns,
+                            uint64_t unflushed_before)
+{
+    if (ret < 0 || (r->flags & REQ_FUA)) {
+        return;
+    }
+    if (r->op == REQ_WRITE || r->op == REQ_ZERO) {
+        t->unflushed_since_ns = t->unflushed_bytes ? t->unflushed_since_ns : start_ns;
+        t->unflushed_bytes += r->bytes;
+    } else if (r->op == REQ_FLUSH) { /* what was written meanwhile may not be in it */
+        t->unflushed_bytes -= MIN(unflushed_before, t->unflushed_bytes);
+        t->unflushed_since_ns = start_ns;
+    }
+}
+
+static co_fn int timed(struct node *n, struct req *r)
+{
+    struct node_times *t = n->times;
+    uint64_t start_ns = loop_clock_ns(), unflushed = t->unflushed_bytes;
+
+    r->below_ns = 0;
+    int ret = pass(n, r);
+    uint64_t ns = loop_clock_ns() - start_ns;
+    times_add(&t->total[r->op], ns);
+    if (n->drv->injects_delay) {
+        times_add(&t->below[r->op], r->below_ns);
+        times_add(&t->injected[r->op], ns - MIN(r->below_ns, ns));
+    }
+    count_unflushed(t, r, ret, start_ns, unflushed);
+    r->below_ns = ns;
+    return ret;
+}
+
+int node_io(struct node *n, struct req *r)
+{
+    return UNLIKELY(n->times) ? timed(n, r) : pass(n, r);
 }
 
 void node_admit(struct node *n)

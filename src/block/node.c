@@ -131,6 +131,7 @@ static co_fn void node_close(struct node *n)
     eligible_forget(n);
     list_del(&n->link);
     free(n->state);
+    free(n->times);
     free(n->name);
     free(n->filename);
     json_decref(n->options);
@@ -460,7 +461,9 @@ static co_fn int open_driver(struct graph *g, const struct driver *d, json_t *gi
     co_queue_init(&n->gate.drained);
     list_add_tail(&g->nodes, &n->link);
     n->state = calloc(1, MAX(d->state_size, (size_t)1));
-    int r = n->state ? open_node(n, options, err) : err_set(err, -ENOMEM, "no memory for a node");
+    n->times = g->timed ? calloc(1, sizeof(*n->times)) : NULL;
+    bool memory = n->state && (n->times || !g->timed);
+    int r = memory ? open_node(n, options, err) : err_set(err, -ENOMEM, "no memory for a node");
     if (r < 0) {
         node_unref(n);
         return r;

@@ -36,4 +36,5 @@ const struct driver driver_delay = {
     .children = (const struct child_def[]){{"file", CHILD_FILTERED, .required = true, .probe = true}, {0}},
     .state_size = sizeof(struct delay),
     .io = delay_io,
+    .injects_delay = true,
 };

@@ -255,6 +255,9 @@ static void tell_ready_json(struct serve *s)
         }
         json_object_set_new(ready, "qmp", addresses);
     }
+    if (s->metrics) {
+        json_object_set_new(ready, "metrics", json_string(metrics_address(s->metrics)));
+    }
     AUTO_FREE char *text = json_text(ready);
     printf("%s\n", text ? text : "{}");
 }
@@ -315,6 +318,20 @@ static int start_command(struct serve *s)
     return 0;
 }
 
+static unsigned count_clients(void *opaque)
+{
+    const struct serve *s = opaque;
+
+    return nbd_server_clients(s->server);
+}
+
+static int start_metrics(struct serve *s, struct err *err)
+{
+    const struct metrics_config config = {.graph = &s->graph, .clients = count_clients, .opaque = s};
+
+    return s->metrics_address ? metrics_start(&config, s->metrics_address, &s->metrics, err) : 0;
+}
+
 static int begin(struct serve *s)
 {
     struct err err = {0};
@@ -336,7 +353,7 @@ static int begin(struct serve *s)
     if (listen_all(s) < 0) {
         return -1;
     }
-    if (serve_qmp_listen(s, &err) < 0) {
+    if (serve_qmp_listen(s, &err) < 0 || start_metrics(s, &err) < 0) {
         return fail(s, &err);
     }
     if (write_pid_file(s) < 0) {
@@ -441,6 +458,7 @@ static void finish(struct serve *s)
         co_queue_wait(&s->changed);
     }
     serve_qmp_finish(s);
+    metrics_stop(TAKE_PTR(s->metrics));
     flush_all(s);
     s->draining = false;
     if (s->scrub && !s->failed) {
@@ -469,6 +487,7 @@ static int serve(void *arg)
     list_init(&s->shells);
     tool_graph_init(s->tool, &s->graph);
     s->graph.stop = on_stop;
+    s->graph.timed = s->metrics_address != NULL;
     if (begin(s) == 0) {
         while (!s->end) {
             co_queue_wait(&s->changed);

@@ -5,6 +5,7 @@
 
 #include <signal.h>
 
+#include "export/metrics/metrics.h"
 #include "qmp/qmp.h"
 #include "tools/tools.h"
 
@@ -47,7 +48,7 @@ struct serve {
     unsigned nqmp;
     struct list places; /* of struct fuse_place */
     bool fuse_growable, fuse_allow_other;
-    const char *description, *report, *pid_file, *run;
+    const char *description, *report, *pid_file, *run, *metrics_address;
     unsigned open_flags;
     bool read_only, once, scrub, progress, json, quiet;
 
@@ -72,9 +73,10 @@ struct serve {
     bool end; /* wind down */
     struct co_queue changed;
     bool failed;
-    struct qmp_server *qmp; /* NULL: no --qmp */
-    struct list shells;     /* serve_qmp.c: what human-monitor-command keeps of nodes */
-    bool shell_busy;        /* and whether it is running */
+    struct metrics_server *metrics; /* NULL: no --metrics */
+    struct qmp_server *qmp;         /* NULL: no --qmp */
+    struct list shells;             /* serve_qmp.c: what human-monitor-command keeps of nodes */
+    bool shell_busy;                /* and whether it is running */
 };
 
 /* Fill in the command line. 0; or -1 with *@ret_status set: all is said, exit with it. */

@@ -36,6 +36,7 @@ enum {
     OPT_FUSE,
     OPT_FUSE_GROWABLE,
     OPT_FUSE_ALLOW_OTHER,
+    OPT_METRICS,
 };
 
 static const struct option long_options[] = {
@@ -47,6 +48,7 @@ static const struct option long_options[] = {
     {"export", required_argument, NULL, OPT_EXPORT},
     {"id", required_argument, NULL, OPT_ID},
     {"qmp", required_argument, NULL, OPT_QMP},
+    {"metrics", required_argument, NULL, OPT_METRICS},
     {"format", required_argument, NULL, 'f'},
     {"image-opts", no_argument, NULL, OPT_IMAGE_OPTS},
     {"read-only", no_argument, NULL, 'r'},
@@ -115,6 +117,8 @@ static void print_help(void)
            "Control:\n"
            "      --qmp=ADDRESS    a QMP server on tcp:HOST:PORT or unix:PATH, any number of times;\n"
            "                       ,server,nowait may follow, and ,allow-remote=on\n"
+           "      --metrics=ADDRESS         numbers for Prometheus at http://HOST:PORT/metrics, on\n"
+           "                       tcp:[HOST][:PORT] of this machine (port 9810) or unix:PATH\n"
            "\n"
            "Running and verifying:\n"
            "      --run=CMD        run CMD with $uri, $unixsocket, $port and $export set; end with\n"
@@ -302,6 +306,9 @@ static int parse_option(struct serve *s, struct context *ctx, int opt, const cha
         return 0;
     case OPT_QMP:
         s->qmp_addresses[s->nqmp++] = arg;
+        return 0;
+    case OPT_METRICS:
+        s->metrics_address = arg;
         return 0;
     case 't':
     case OPT_DISCARD:

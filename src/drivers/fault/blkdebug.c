@@ -351,5 +351,7 @@ const struct driver driver_blkdebug = {
     .on_event = fault_engine_event,
     .unhold = fault_engine_unhold,
     .explain = fault_engine_explain,
+    .metrics = fault_metrics,
+    .injects_delay = true,
     .allocated_bytes = blkdebug_allocated,
 };

@@ -250,5 +250,7 @@ const struct driver driver_fault = {
     .on_event = fault_engine_event,
     .unhold = fault_engine_unhold,
     .explain = fault_engine_explain,
+    .metrics = fault_metrics,
+    .injects_delay = true,
     .info = fault_info,
 };

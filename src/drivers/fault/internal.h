@@ -426,6 +426,7 @@ void fault_breaks_end(struct fault_engine *e);
 json_t *fault_breaks_json(const struct fault_engine *e);
 
 /* show.c */
+void fault_metrics(const struct node *n, metric_out *out, void *opaque); /* the driver's metrics */
 void fault_tell(struct fault_engine *e, enum fault_event_type type, const struct fault_rule *rule,
                 const struct req *r, struct fault_event *more);
 void fault_waits_check(struct fault_engine *e);

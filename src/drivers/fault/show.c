@@ -156,6 +156,28 @@ json_t *fault_status(const struct node *n)
                      fault_breaks_json(e));
 }
 
+static const struct metric rule_matched = {
+    "fault_rule_matched_total", "Requests and events that a rule concerned.", "rule", METRIC_COUNTER};
+static const struct metric rule_fired = {"fault_rule_fired_total", "How often a rule acted.", "rule",
+                                         METRIC_COUNTER};
+static const struct metric held = {"fault_held_requests", "Requests that rules hold now.", NULL,
+                                   METRIC_GAUGE};
+static const struct metric waiting = {"fault_delayed_requests", "Requests that rules delay now.", NULL,
+                                      METRIC_GAUGE};
+
+void fault_metrics(const struct node *n, metric_out *out, void *opaque)
+{
+    const struct fault_engine *e = fault_engine_of(n);
+
+    for (unsigned i = 0; i < e->list.nrules; i++) {
+        const struct fault_rule *rule = e->list.rules[i];
+        out(opaque, &rule_matched, rule->id, (double)rule->c.matched);
+        out(opaque, &rule_fired, rule->id, (double)rule->c.fired);
+    }
+    out(opaque, &held, NULL, e->nheld);
+    out(opaque, &waiting, NULL, e->nsleeping);
+}
+
 int64_t fault_state(const struct node *n)
 {
     return (int64_t)fault_engine_of(n)->state;

@@ -280,6 +280,36 @@ int verify_counts(const struct node *n, struct verify_counts *ret_counts)
     return 0;
 }
 
+#define C(member) offsetof(struct verify_counts, member)
+
+/* In the order of struct verify_counts. */
+static const struct {
+    struct metric metric;
+    size_t at;
+} verify_metric_table[] = {
+    {{"verify_mismatches_total", "Wrong reads and results that nothing explains.", NULL, METRIC_COUNTER},
+     C(mismatches)},
+    {{"verify_injected_total", "Wrong reads and results that a fault rule explains.", NULL, METRIC_COUNTER},
+     C(injected)},
+    {{"verify_legal_total", "Wrong reads that a power cut allows.", NULL, METRIC_COUNTER}, C(legal)},
+    {{"verify_unverified_bytes_total", "Read, and believed: the history knew no more.", NULL, METRIC_COUNTER},
+     C(unverified_bytes)},
+    {{"verify_indeterminate_ranges", "Ranges that may show more than one thing.", NULL, METRIC_GAUGE},
+     C(indeterminate_ranges)},
+};
+
+static void verify_metrics(const struct node *n, metric_out *out, void *opaque)
+{
+    struct verify_counts counts = {0};
+
+    verify_counts(n, &counts);
+    for (unsigned i = 0; i < ARRAY_SIZE(verify_metric_table); i++) {
+        uint64_t value;
+        memcpy(&value, (const char *)&counts + verify_metric_table[i].at, sizeof(value));
+        out(opaque, &verify_metric_table[i].metric, NULL, (double)value);
+    }
+}
+
 /* ---- the life of a node ---- */
 
 static int check_sides(const struct node *n, struct err *err)
@@ -444,4 +474,5 @@ const struct driver driver_verify = {
     .close = verify_close,
     .io = verify_io,
     .info = verify_info,
+    .metrics = verify_metrics,
 };
