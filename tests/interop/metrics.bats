@@ -64,6 +64,15 @@ risk()' >risks
     equal "$(<risks)" "$(printf "['%s', '%s']\n" 12288 12288 12288 12288 0 0)"
 }
 
+@test "what a volatile write cache holds" {
+    truncate -s 1M a
+    metrics_serve write-cache:a
+    qemu-io -f raw -t writeback -c 'write 0 64k' -c 'read 0 4k' -c 'abort' "$(uri s)" || true # it would flush
+    equal "$(scrape write_cache_dirty_bytes write_cache_power_cuts_total)" "$(printf '%s\n' 65536 0)"
+    qemu-io -f raw -c flush "$(uri s)"
+    equal "$(scrape write_cache_dirty_bytes)" 0
+}
+
 @test "what is no GET of /metrics is refused; a client that says nothing does not stand in the way" {
     truncate -s 1M a
     metrics_serve a

@@ -123,6 +123,19 @@ static co_fn json_t *wcache_info(struct node *n)
                      "cuts", (json_int_t)c->epoch);
 }
 
+static const struct metric dirty = {"write_cache_dirty_bytes", "In the volatile cache, not on the device.",
+                                    NULL, METRIC_GAUGE};
+static const struct metric cuts = {"write_cache_power_cuts_total", "How often the power was cut.", NULL,
+                                   METRIC_COUNTER};
+
+static void wcache_metrics(const struct node *n, metric_out *out, void *opaque)
+{
+    const struct wcache *c = n->state;
+
+    out(opaque, &dirty, NULL, (double)c->dirty_bytes);
+    out(opaque, &cuts, NULL, (double)c->epoch);
+}
+
 bool wcache_is(const struct node *n)
 {
     return n && n->drv == &driver_write_cache;
@@ -159,5 +172,6 @@ const struct driver driver_write_cache = {
     .unhold = wc_unhold,
     .explain = wc_explain,
     .set = wcache_set,
+    .metrics = wcache_metrics,
     .info = wcache_info,
 };
