@@ -24,7 +24,7 @@ with() {
 has() { equal "$(dd if="$1" bs=1 skip="$2" count="$3" status=none | od -An -v -tu1 -w1 | sort -u | tr -d ' \n')" "$4"; }
 
 @test "deferred-error: the flush fails, and the data is gone" {
-    with deferred-error 'write -q -P 1 64k 4k' 'read -q -P 0 64k 4k' flush
+    with deferred-error 'write -q -P 1 64k 4k' 'read -q -P 1 64k 4k' flush 'read -q -P 0 64k 4k'
     equal "$status:$output" "1:" # a flush of io says nothing
     run blkproof io -c 'write -q -P 1 64k 4k' fault:deferred-error.json:a.raw
     equal "$output" "write failed: Input/output error"

@@ -181,6 +181,64 @@ SCENARIO(a_lost_write_shows_what_was_there_before)
     return 0;
 }
 
+SCENARIO(a_lost_write_is_shown_until_the_flush)
+{
+    char seen[1024];
+
+    rig_open("[{'id':'l','op':'write','skip':1,'count':2,'action':'lost','visible':'flush'}]", "");
+    CHECK_EQ(rig_write(0, 4096, 'a', 0), 0);
+    CHECK_EQ(rig_write(512, 1024, 'b', 0), 0);
+    CHECK_EQ(rig_write(2048 + 100, 512, 'c', 0), 0); /* parts of two sectors */
+    expect_sectors(0, "aaaaaaaa");
+    CHECK_EQ(shown(511), 'a');
+    CHECK_EQ(shown(512), 'b');
+    CHECK_EQ(shown(1535), 'b');
+    CHECK_EQ(shown(1536), 'a');
+    CHECK_EQ(node_read(rig.node, 2048, seen, 1024), 0);
+    CHECK(seen[99] == 'a' && seen[100] == 'c' && seen[611] == 'c' && seen[612] == 'a');
+    CHECK(who_shows(1, 50) == NULL);
+    CHECK_EQ(rig_write(512, 512, 'd', 0), 0);  /* a good one replaces it */
+    CHECK_EQ(rig_write(1024, 100, 'e', 0), 0); /* or a part of it, in the same cache */
+    CHECK_EQ(shown(1024), 'e');
+    CHECK_EQ(shown(1124), 'b');
+    CHECK_EQ(node_flush(rig.node), 0);
+    CHECK_EQ(shown(512), 'd');
+    CHECK_EQ(shown(1024), 'e');
+    CHECK_EQ(shown(1124), 'a');
+    CHECK_EQ(shown(2048 + 100), 'a');
+    CHECK(who_shows(1, 60) == NULL);
+    CHECK(same(who_shows(2, 61), "l"));
+    CHECK(same(who_shows(4, 62), "l"));
+    CHECK(same(who_shows(5, 63), "l"));
+    CHECK_EQ(node_zero(rig.node, 0, 4096, 0), 0);
+    CHECK(who_shows(4, 64) == NULL);
+    world_close(&rig);
+    return 0;
+}
+
+SCENARIO(a_lost_write_is_shown_until_it_is_evicted)
+{
+    rig_open("[{'id':'l','op':'write','action':'lost','visible':'evict','cache':'4k'}]", "");
+    for (unsigned i = 0; i < 12; i++) {
+        CHECK_EQ(rig_write(i * 512, 512, (char)('a' + i), 0), 0);
+    }
+    CHECK_EQ(node_flush(rig.node), 0); /* does not matter */
+    for (unsigned i = 0; i < 12; i++) {
+        CHECK_EQ(shown(i * 512), i < 4 ? 0 : 'a' + i);
+        CHECK(same(who_shows(i, 50 + i), i < 4 ? "l" : NULL));
+    }
+    CHECK_EQ(change(rig.node, FAULT_CLEAR, NULL, NULL), 0); /* the cache is there still */
+    CHECK_EQ(shown(11 * 512), 'l');
+    CHECK_EQ(rig_write(0, 12 * 512, 'z', 0), 0);
+    expect_sectors(0, "zzzzzzzzzzzz");
+    CHECK(rig.node->pass_by);
+    CHECK_EQ(change(rig.node, FAULT_ADD, NULL, "{'op':'write','action':'lost','visible':'flush'}"), 0);
+    CHECK_EQ(rig_write(0, 512, 'q', REQ_FUA), 0); /* said to be durable: in no cache */
+    CHECK_EQ(shown(0), 'z');
+    world_close(&rig);
+    return 0;
+}
+
 SCENARIO(what_the_device_has_anyway_is_not_damaged)
 {
     rig_open("[{'op':'write','skip':1,'action':'lost'}]", "");
@@ -233,7 +291,10 @@ SCENARIO(an_error_is_told_by_each_flush_until_the_rule_is_removed)
     rig_open("[{'id':'d','op':'write','action':'deferred-error','data':'drop','report':'always'}]", "");
     CHECK_EQ(rig_write(4096, 512, 'b', 0), 0);
     expect_sectors(8, ".");
+    CHECK_EQ(shown(4096), 'b'); /* it is in the cache, until the flush fails */
     CHECK_EQ(node_flush(rig.node), -EIO);
+    CHECK_EQ(shown(4096), 0);
+    CHECK(same(who_shows(8, 98), "d"));
     CHECK_EQ(node_flush(rig.node), -EIO);
     CHECK_EQ(change(rig.node, FAULT_SET, "d", "{'enabled':false}"), 0);
     CHECK_EQ(node_flush(rig.node), 0);
@@ -286,6 +347,8 @@ SCENARIO(a_rule_that_makes_no_sense_is_refused)
         "{'action':'torn','op':'read'}",
         "{'action':'lost','op':'read'}",
         "{'action':'lost','errno':'EIO'}",
+        "{'action':'lost','visible':'flush','cache':'1M'}",
+        "{'action':'lost','visible':'evict','cache':'1G'}",
         "{'action':'deferred-error','op':'flush'}",
         "{'action':'error','report':'once'}", /* not a word of deferred-error */
     };
@@ -303,6 +366,8 @@ int main(void)
         cmocka_unit_test(a_drawn_tear_leaves_something_undone_and_follows_from_the_seed),
         cmocka_unit_test(random_parts_are_half_of_them_and_never_all),
         cmocka_unit_test(a_lost_write_shows_what_was_there_before),
+        cmocka_unit_test(a_lost_write_is_shown_until_the_flush),
+        cmocka_unit_test(a_lost_write_is_shown_until_it_is_evicted),
         cmocka_unit_test(what_the_device_has_anyway_is_not_damaged),
         cmocka_unit_test(a_flush_is_lost_only_if_it_is_named),
         cmocka_unit_test(an_error_is_told_by_the_next_flush_once),

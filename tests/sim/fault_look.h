@@ -36,6 +36,14 @@ static inline UNUSED void expect_sectors(uint64_t first, const char *expected)
     }
 }
 
+/* The byte at @offset that a client sees. */
+static inline UNUSED co_fn int shown(uint64_t offset)
+{
+    char c = '?';
+    CHECK_EQ(node_read(rig.node, offset, &c, 1), 0);
+    return c;
+}
+
 /* Who made this sector so? The rule's id, or NULL. */
 static inline UNUSED const char *who_made(uint64_t sector, const void *data, uint64_t opno,
                                           uint64_t *ret_opno)

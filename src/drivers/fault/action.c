@@ -86,7 +86,7 @@ const struct fault_action fault_actions[] = {
     {"deferred-error", "a write is accepted, and a flush fails", .error = EIO, .ops = OPS_CHANGE,
      .perform = fault_deferred_perform},
     {"lost", "the request is acknowledged, and not done", .ops = OPS_CHANGE | 1u << REQ_FLUSH,
-     .ops_default = OPS_CHANGE, .perform = fault_lost_perform},
+     .ops_default = OPS_CHANGE, .check = fault_lost_check, .perform = fault_lost_perform},
     {"torn", "a part of a write is done, and all of it acknowledged", .ops = OPS_DATA,
      .check = fault_torn_check, .perform = fault_torn_perform},
     {"misdirect", "the request goes to another place", .ops = OPS_DATA | 1u << REQ_READ,

@@ -203,7 +203,7 @@ static co_fn void decay(struct fault_engine *e, struct fault_rule *rule, const s
     struct req w = {
         .op = REQ_WRITE, .opno = r->opno, .offset = s->offset, .bytes = s->bytes, .iov = &iov, .niov = 1};
 
-    if (node_io(node_below(e->node), &w) == 0) {
+    if (fault_below(e, &w) == 0) {
         fault_damage_look(e, rule, &w, NULL, "decayed");
     }
 }
@@ -260,7 +260,7 @@ static co_fn int corrupt_write(struct fault_engine *e, struct fault_rule *rule, 
         const struct span s = {buf, part.offset, part.bytes};
         iov_to_buf(r->iov, r->niov, at, buf, part.bytes);
         corrupt_piece(e, rule, r, &s, buf + PIECE_BYTES);
-        ret = node_io(node_below(e->node), &part);
+        ret = fault_below(e, &part);
     }
     fault_damage_look(e, rule, r, r, "corrupted write");
     return ret;

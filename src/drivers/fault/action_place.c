@@ -50,7 +50,7 @@ static co_fn int perform_at(struct fault_engine *e, const struct req *r, uint64_
         part.niov = iov_slice(room->iov, r->iov, r->niov, at, bytes);
     }
     *ret_part = part;
-    return node_io(node_below(e->node), &part);
+    return fault_below(e, &part);
 }
 
 /* One that changes something has another victim than was meant; one that reads shows another sector. */
@@ -168,7 +168,7 @@ static co_fn int wrap_status(struct fault_engine *e, const struct fault_rule *ru
 
     part.offset = r->offset % rule->how.size;
     part.bytes = MIN(r->bytes, rule->how.size - part.offset);
-    return node_io(node_below(e->node), &part);
+    return fault_below(e, &part);
 }
 
 FAULT_PERFORM(fault_wrap_perform)

@@ -7,7 +7,8 @@
 #include "block/room.h"
 #include "drivers/fault/actions.h"
 
-#define PARTS_MAX 4096u /* of a request: more would take its time */
+#define CACHE_DEFAULT (1 * MiB)
+#define PARTS_MAX     4096u /* of a request: more would take its time */
 
 /* ---- parts ---- */
 
@@ -72,7 +73,7 @@ static co_fn int do_range(struct fault_engine *e, const struct req *r, uint64_t 
         part.iov = room.iov;
         part.niov = iov_slice(room.iov, r->iov, r->niov, start - r->offset, end - start);
     }
-    return node_io(node_below(e->node), &part);
+    return fault_below(e, &part);
 }
 
 /* Do what the rule lets of a write or zero. */
@@ -166,9 +167,27 @@ FAULT_PERFORM(fault_torn_perform)
 
 /* ---- lost ---- */
 
+FAULT_CHECK(fault_lost_check)
+{
+    struct fault_how *how = &rule->how;
+
+    if (how->cache_bytes && how->visible != VISIBLE_EVICT) {
+        return err_set(err, -EINVAL, "cache is for visible=evict");
+    }
+    if (how->cache_bytes == 0) {
+        how->cache_bytes = how->visible == VISIBLE_EVICT ? CACHE_DEFAULT : UINT64_MAX;
+    }
+    return 0;
+}
+
+/* A write that says it is durable is in no cache. */
 FAULT_PERFORM(fault_lost_perform)
 {
-    if (makes_contents(r)) {
+    int visible = r->flags & REQ_FUA ? VISIBLE_NO : rule->how.visible;
+
+    if (makes_contents(r) && visible != VISIBLE_NO) {
+        fault_overlay_put(e, rule, r, visible == VISIBLE_FLUSH, rule->how.cache_bytes);
+    } else if (makes_contents(r)) {
         fault_damage_look(e, rule, r, r, "lost write");
     }
     return 0;
@@ -213,8 +232,10 @@ FAULT_PERFORM(fault_deferred_perform)
 
     if (rule->how.data == DATA_KEEP) {
         ret = fault_pass(e, r);
+    } else if (makes_contents(r) && (r->flags & REQ_FUA)) {
+        fault_damage_look(e, rule, r, r, "dropped when it failed");
     } else if (makes_contents(r)) {
-        fault_damage_look(e, rule, r, r, "dropped, to fail at the flush");
+        fault_overlay_put(e, rule, r, true, UINT64_MAX);
     }
     if (ret < 0) {
         return ret;

@@ -19,6 +19,7 @@ enum { RETRY_NEW, RETRY_SAME };
 enum { DATA_KEEP, DATA_DROP };
 enum { REPORT_ONCE, REPORT_ALWAYS };
 enum { REPAIR_WRITE, REPAIR_NEVER };
+enum { VISIBLE_NO, VISIBLE_FLUSH, VISIBLE_EVICT };
 enum { GONE_REFUSE, GONE_MUTE };
 
 #define FAULT_BITS_MAX 64u /* that are flipped in a request by count */
@@ -36,6 +37,7 @@ FAULT_CHECK(fault_error_check);
 FAULT_PERFORM(fault_error_perform);
 FAULT_CHECK(fault_torn_check);
 FAULT_PERFORM(fault_torn_perform);
+FAULT_CHECK(fault_lost_check);
 FAULT_PERFORM(fault_lost_perform);
 FAULT_PERFORM(fault_deferred_perform);
 

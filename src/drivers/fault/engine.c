@@ -18,6 +18,7 @@ void fault_engine_init(struct fault_engine *e, struct node *n)
     list_init(&e->breaks);
     list_init(&e->stopped);
     list_init(&e->away);
+    list_init(&e->overlay.sectors);
 }
 
 void fault_engine_finish(struct fault_engine *e)
@@ -33,6 +34,7 @@ void fault_engine_finish(struct fault_engine *e)
     e->list = (struct fault_list){0};
     fault_breaks_end(e);
     fault_away_end(e);
+    fault_overlay_finish(e);
     fault_damage_finish(e);
 }
 
@@ -50,7 +52,7 @@ void fault_engine_look(struct fault_engine *e)
 
 void fault_engine_stand(struct fault_engine *e)
 {
-    bool standing = e->damage.nmedia > 0 || e->nfailing > 0 || !list_empty(&e->away);
+    bool standing = e->damage.nmedia > 0 || e->overlay.count > 0 || e->nfailing > 0 || !list_empty(&e->away);
 
     if (standing != e->standing) {
         e->standing = standing;
@@ -358,17 +360,44 @@ void fault_engine_unhold(struct node *n, bool ending)
 
 /* ---- requests ---- */
 
-static bool changes(enum req_op op)
+static bool makes_contents(enum req_op op)
 {
     return op == REQ_WRITE || op == REQ_ZERO;
 }
 
-int fault_pass(struct fault_engine *e, struct req *r)
+int fault_below(struct fault_engine *e, struct req *r)
 {
-    int ret = e->nfailing && r->op == REQ_FLUSH ? fault_failing_flush(e, r) : 0;
+    uint64_t seq = e->overlay.seq;
+    int ret = node_io(node_below(e->node), r);
+
+    if (LIKELY(e->overlay.count == 0) || ret < 0) {
+        return ret;
+    }
+    if (r->op == REQ_READ) {
+        fault_overlay_patch(e, r);
+    } else if (makes_contents(r->op) || r->op == REQ_DISCARD) {
+        fault_overlay_covered(e, r, seq);
+    }
+    return ret;
+}
+
+static co_fn int flush(struct fault_engine *e, struct req *r)
+{
+    uint64_t seq = e->overlay.seq;
+    int ret = e->nfailing ? fault_failing_flush(e, r) : 0;
 
     ret = ret < 0 ? ret : node_io(node_below(e->node), r);
-    if (UNLIKELY(e->damage.nmedia) && ret == 0 && changes(r->op)) {
+    if (e->overlay.count > 0) {
+        fault_overlay_flushed(e, seq);
+    }
+    return ret;
+}
+
+int fault_pass(struct fault_engine *e, struct req *r)
+{
+    int ret = r->op == REQ_FLUSH ? flush(e, r) : fault_below(e, r);
+
+    if (UNLIKELY(e->damage.nmedia) && ret == 0 && makes_contents(r->op)) {
         fault_damage_overwritten(e, r);
     }
     return ret;

@@ -15,6 +15,7 @@
  *   timer.c     states that change by themselves
  *   action.c    the table of actions: one row, and one function, each
  *   action_*.c  those that need more than a few lines (actions.h)
+ *   overlay.c   lost writes that a cache still shows
  *   damage.c    what was done to sectors and requests, to recognise it: explain
  *   rule.c      a rule from JSON, and back
  *   index.c     from an operation and a range to the rules that may concern it
@@ -106,9 +107,9 @@ extern const struct fault_action fault_actions[]; /* ends with {0} */
 
 /* Parameters of actions.h: the rows of member.c say what they mean. */
 struct fault_how {
-    int persist, mode, where, retry, data, report, away, repair, until;
+    int persist, mode, where, retry, data, report, away, repair, visible;
     uint64_t persist_bytes, unit, size, bits, bit, byte, value, length, one_in, retries, retry_ns, down_ns;
-    uint64_t lba_bit, age, after, window;
+    uint64_t lba_bit, cache_bytes;
     int64_t by;
     bool keep;
 };
@@ -272,6 +273,14 @@ struct fault_damage {
     uint64_t forgotten; /* damage for which there was no room: nobody will explain it */
 };
 
+/* Lost writes that are still shown (overlay.c). */
+struct fault_overlay {
+    struct fault_shown **buckets; /* by sector; NULL until the first one */
+    struct list sectors;          /* in the order of arrival */
+    uint64_t seq;
+    uint32_t count;
+};
+
 struct fault_engine { /* the state of a node begins with it */
     struct node *node;
     struct fault_list list;
@@ -293,9 +302,10 @@ struct fault_engine { /* the state of a node begins with it */
     unsigned nheld, nsleeping, nbreaks;
     struct fault_damage damage;
     uint64_t damage_limit; /* option: sectors */
-    struct list away;      /* while it has entries, the disk has gone: action_gone.c */
-    unsigned nfailing;     /* rules that wait for a flush to fail */
-    bool standing;         /* requests that no rule concerns need a look, too: fault_pass */
+    struct fault_overlay overlay;
+    struct list away;  /* while it has entries, the disk has gone: action_gone.c */
+    unsigned nfailing; /* rules that wait for a flush to fail */
+    bool standing;     /* requests that no rule concerns need a look, too: fault_pass */
 };
 
 /* Before anything else; never fails. */
@@ -326,6 +336,8 @@ bool fault_rule_matches(struct fault_engine *e, struct fault_rule *rule, const s
 /* Its budget is used up. */
 bool fault_rule_is_spent(const struct fault_rule *rule);
 void fault_rule_fires(struct fault_engine *e, struct fault_rule *rule, const struct req *r);
+/* Perform it below, where a rule has not changed what that does: what a cache shows stays right. */
+co_fn int fault_below(struct fault_engine *e, struct req *r);
 /* Perform the request below, as if there were no rule, and keep the books of what rules have done before. */
 co_fn int fault_pass(struct fault_engine *e, struct req *r);
 /* Something stands, or does not any more: see standing. */
@@ -380,6 +392,22 @@ void fault_timer_stop(struct fault_rule *rule);
 
 /* file.c */
 void fault_file_free(struct fault_file *f); /* NULL is fine */
+
+/* overlay.c */
+
+#define FAULT_OVERLAY_MAX 32768u /* sectors: 16 MiB of data */
+
+void fault_overlay_finish(struct fault_engine *e);
+/* @r, a write or zero, is lost; the cache shows it until it is evicted, there being more than @max_bytes in
+ * it, or a flush comes. */
+co_fn void fault_overlay_put(struct fault_engine *e, struct fault_rule *rule, const struct req *r,
+                             bool until_flush, uint64_t max_bytes);
+/* A flush has covered what came up to @seq. */
+co_fn void fault_overlay_flushed(struct fault_engine *e, uint64_t seq);
+/* What a read got from below becomes what the cache shows. */
+void fault_overlay_patch(const struct fault_engine *e, const struct req *r);
+/* A good write, zero or discard has replaced what came up to @seq. */
+void fault_overlay_covered(struct fault_engine *e, const struct req *r, uint64_t seq);
 
 /* damage.c */
 

@@ -13,6 +13,7 @@ static const char *const when_values[] = {"before", "after", NULL};
 static const char *const hold_values[] = {"request", "reply", NULL};
 
 static const char *const persist_values[] = {"none", "all", "prefix", "suffix", "random", NULL};
+static const char *const visible_values[] = {"no", "flush", "evict", NULL};
 static const char *const data_values[] = {"keep", "drop", NULL};
 static const char *const report_values[] = {"once", "always", NULL};
 static const char *const mode_values[] = {"flip", "stuck", "set", "zero", "random", "swap", NULL};
@@ -256,6 +257,12 @@ const struct fault_member fault_members[] = {
      "error, torn, corrupt"},
     {{"size", OPT_SIZE, R(how.size), .max = BLOCK_SIZE_MAX, .help = "the device ends, or is full, there"},
      "full, shrink, wrap"},
+    {{"visible", OPT_ENUM, R(how.visible), .values = visible_values,
+      .help = "a lost write is shown: no (default); until the next flush; until it is evicted"},
+     "lost"},
+    {{"cache", OPT_SIZE, R(how.cache_bytes), .min = SECTOR_SIZE, .max = 16 * MiB,
+      .help = "so much is shown, then the oldest is evicted (default 1M)"},
+     "lost"},
     {{"data", OPT_ENUM, R(how.data), .values = data_values,
       .help = "keep (default): what was written is there; drop: it is lost"},
      "deferred-error"},
