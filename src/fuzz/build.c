@@ -124,20 +124,42 @@ static bool is_free(const struct fuzz_file *f, uint64_t first, uint64_t n)
     return true;
 }
 
+/* Somewhere below @spread; 0: not found. */
+static uint64_t take_random(struct fuzz_image *img, const struct fuzz_space *s, uint64_t n)
+{
+    uint64_t most = MIN(s->spread, s->units);
+
+    for (int tries = 0; tries < 8 && n <= most; tries++) {
+        uint64_t at = rng_below(&img->rng, most - n + 1);
+        if (is_free(&img->file[img->cur], at, n)) {
+            return at;
+        }
+    }
+    return 0;
+}
+
+/* In the first gap that is large enough. */
+static uint64_t take_first(const struct fuzz_image *img, const struct fuzz_space *s, uint64_t n)
+{
+    for (uint64_t at = 1; n <= s->units && at <= s->units - n; at++) {
+        if (is_free(&img->file[img->cur], at, n)) {
+            return at;
+        }
+    }
+    return 0;
+}
+
 uint64_t fuzz_space_take(struct fuzz_image *img, struct fuzz_space *s, uint64_t n)
 {
-    struct fuzz_file *f = &img->file[img->cur];
-    uint64_t first = 0;
+    uint64_t first = n ? take_random(img, s, n) : 0;
 
-    for (int tries = 0; tries < 8 && n <= s->spread && first == 0; tries++) {
-        uint64_t at = rng_below(&img->rng, s->spread - n + 1);
-        first = is_free(f, at, n) ? at : 0;
+    if (first == 0 && n > 0 && n <= s->units) {
+        first = s->next <= s->units - n ? s->next : take_first(img, s, n);
     }
-    first = first ? first : s->next;
-    if (n == 0 || n > s->units || first > s->units - n) {
+    if (first == 0) {
         return 0;
     }
-    take(f, first, n);
+    take(&img->file[img->cur], first, n);
     s->next = MAX(s->next, first + n);
     return first * s->unit;
 }

@@ -5,7 +5,7 @@
 
 #include "fuzz/format.h"
 
-extern const struct fuzz_format fuzz_qcow2;
+extern const struct fuzz_format fuzz_qcow2, fuzz_raw;
 extern const struct fuzz_format fuzz_qcow1, fuzz_qed, fuzz_vdi, fuzz_vpc, fuzz_parallels;
 
 #endif
