@@ -4,14 +4,15 @@
 
 extern const struct driver driver_file, driver_mem, driver_nbd, driver_null; /* protocols */
 extern const struct driver driver_blkdebug, driver_copy_on_read, driver_delay, driver_fault, driver_verify,
-    driver_write_cache;                                          /* filters */
+    driver_oracle, driver_write_cache;                           /* filters */
 extern const struct driver driver_raw, driver_qcow2, driver_cow; /* formats */
 extern const struct driver driver_sim_device;                    /* for tests */
 
 const struct driver *const drivers[] = {
-    &driver_file,         &driver_mem,   &driver_nbd,   &driver_null,       &driver_blkdebug,
-    &driver_copy_on_read, &driver_delay, &driver_fault, &driver_verify,     &driver_write_cache,
-    &driver_raw,          &driver_qcow2, &driver_cow,   &driver_sim_device, NULL,
+    &driver_file,     &driver_mem,          &driver_nbd,         &driver_null,
+    &driver_blkdebug, &driver_copy_on_read, &driver_delay,       &driver_fault,
+    &driver_verify,   &driver_oracle,       &driver_write_cache, &driver_raw,
+    &driver_qcow2,    &driver_cow,          &driver_sim_device,  NULL,
 };
 
 /* QEMU's names for what is one driver here. */

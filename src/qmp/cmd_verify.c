@@ -45,18 +45,13 @@ static struct node *verify_target(struct qmp_call *call)
 
 static json_t *verify_info(const struct qmp_server *s, const struct node *n)
 {
-    struct verify_counts c = {0};
     uint64_t opno = 0;
     bool paused = verify_is_paused(n, &opno);
+    json_t *o = verify_counts_json(n);
 
-    verify_counts(n, &c);
-    json_t *o = json_pack(
-        "{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "device", qmp_disk_of(s, n),
-        "node-name", node_name(n), "mismatches", (json_int_t)c.mismatches, "injected", (json_int_t)c.injected,
-        "injected-bytes", (json_int_t)c.injected_bytes, "legal", (json_int_t)c.legal, "legal-bytes",
-        (json_int_t)c.legal_bytes, "unverified-bytes", (json_int_t)c.unverified_bytes, "discarded-bytes",
-        (json_int_t)c.discarded_bytes, "pinned-bytes", (json_int_t)c.pinned_bytes, "indeterminate-ranges",
-        (json_int_t)c.indeterminate_ranges, "paused", (int)paused);
+    json_object_set_new(o, "device", json_string(qmp_disk_of(s, n)));
+    json_object_set_new(o, "node-name", json_string(node_name(n)));
+    json_object_set_new(o, "paused", json_boolean(paused));
     if (paused) {
         json_object_set_new(o, "operation", json_integer((json_int_t)opno));
     }

@@ -264,6 +264,7 @@ MEMBERS verify_members[] = {
     {"legal", &qmp_int, .help = "runs of sectors that an honest device may lose in a power cut"},
     {"legal-bytes", &qmp_int, .help = "of those"},
     {"unverified-bytes", &qmp_int, .help = "believed: the history no longer knew what was there before"},
+    {"learned-bytes", &qmp_int, .help = "an oracle's: read for the first time, and never written"},
     {"discarded-bytes", &qmp_int, .help = "believed: they were discarded"},
     {"pinned-bytes", &qmp_int, .help = "indeterminate, then fixed by what the device showed"},
     {"indeterminate-ranges", &qmp_int, .help = "now"},

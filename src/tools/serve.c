@@ -14,6 +14,7 @@
 #include "base/json.h"
 #include "base/size.h"
 #include "block/driver.h"
+#include "block/name.h"
 #include "block/own.h"
 #include "tools/serve_fuse.h"
 #include "tools/serve_run.h"
@@ -138,10 +139,53 @@ static bool is_utf8(const char *text)
     return string != NULL;
 }
 
+static int image_options(const struct image *im, json_t **ret_options, struct err *err)
+{
+    bool is_json = !im->opts && strncmp(im->text, "json:", 5) == 0;
+    AUTO_JSON json_t *options = NULL, *nested = NULL;
+    int rc = 0;
+
+    if (im->opts) {
+        rc = json_from_keyvals(im->text, NULL, &options, err);
+    } else {
+        options = is_json ? json_object() : json_pack("{s:s}", "filename", im->text);
+        if (!options || (im->format && json_object_set_new(options, "driver", json_string(im->format)) < 0)) {
+            return err_set(err, -EINVAL, "the file name '%s' is not UTF-8", im->text);
+        }
+        rc = is_json ? name_join_json(im->text, options, err) : 0;
+    }
+    rc = rc < 0 ? rc : json_nest(options, &nested, err);
+    if (rc == 0) {
+        *ret_options = TAKE_PTR(nested);
+    }
+    return rc;
+}
+
+static co_fn int open_image(struct serve *s, struct image *im, unsigned flags, struct err *err)
+{
+    const struct verify_settings *v = &s->verify;
+    AUTO_JSON json_t *options = NULL;
+
+    if (!v->oracle && !v->on_mismatch && !v->on_injected) {
+        return im->opts ? node_open_opts(&s->graph, im->text, flags, &im->node, err)
+                        : node_open_name(&s->graph, im->text, im->format, flags, &im->node, err);
+    }
+    int rc = image_options(im, &options, err);
+    rc = rc < 0 ? rc : tool_add_oracle(&options, v, err);
+    rc = rc < 0 ? rc : tool_verify_settings(options, v, err);
+    return rc < 0 ? rc : node_open(&s->graph, options, flags, &im->node, err);
+}
+
 static int open_images(struct serve *s)
 {
     unsigned flags = s->open_flags | (s->read_only ? 0 : OPEN_WRITE);
 
+    if (s->verify.oracle && s->nimages > 1) {
+        struct err err = {0};
+        err_set(&err, -EINVAL, "--oracle is for one image, and there are %u: use the driver oracle",
+                s->nimages);
+        return fail(s, &err);
+    }
     for (unsigned i = 0; i < s->nimages; i++) {
         struct image *im = &s->images[i];
         struct err err = {0};
@@ -150,8 +194,7 @@ static int open_images(struct serve *s)
                     im->export_name);
             return fail(s, &err);
         }
-        int rc = im->opts ? node_open_opts(&s->graph, im->text, flags, &im->node, &err)
-                          : node_open_name(&s->graph, im->text, im->format, flags, &im->node, &err);
+        int rc = open_image(s, im, flags, &err);
         if (rc == 0) {
             rc = nbd_server_export(s->server, im->export_name, im->node, s->read_only, s->description, &err);
         }

@@ -26,6 +26,9 @@ enum {
     OPT_RUN,
     OPT_DISCARD,
     OPT_REPORT,
+    OPT_ORACLE,
+    OPT_ON_MISMATCH,
+    OPT_ON_INJECTED,
     OPT_SCRUB,
     OPT_ONCE,
     OPT_PID_FILE,
@@ -65,6 +68,9 @@ static const struct option long_options[] = {
     {"run", required_argument, NULL, OPT_RUN},
     {"once", no_argument, NULL, OPT_ONCE},
     {"report", required_argument, NULL, OPT_REPORT},
+    {"oracle", required_argument, NULL, OPT_ORACLE},
+    {"on-mismatch", required_argument, NULL, OPT_ON_MISMATCH},
+    {"on-injected", required_argument, NULL, OPT_ON_INJECTED},
     {"scrub", no_argument, NULL, OPT_SCRUB},
     {"progress", no_argument, NULL, 'p'},
     {"pid-file", required_argument, NULL, OPT_PID_FILE},
@@ -124,6 +130,9 @@ static void print_help(void)
            "      --run=CMD        run CMD with $uri, $unixsocket, $port and $export set; end with\n"
            "                       it and with its exit status, or 1 if anything was wrong\n"
            "      --once           end when the last client has left\n"
+           "      --oracle=FILE    verify the image by hashes, which are kept in FILE\n"
+           "      --on-mismatch=MODE        of every verifier: stop (default), error, report or pause\n"
+           "      --on-injected=MODE        where a fault rule explains it: report (default), ...\n"
            "      --report=FILE    one JSON object per mismatch of a blkverify device\n"
            "      --scrub          compare the whole of every blkverify device before the end\n"
            "  -p, --progress       show how far the scrub is\n"
@@ -340,6 +349,15 @@ static int parse_option(struct serve *s, struct context *ctx, int opt, const cha
         return 0;
     case OPT_REPORT:
         s->report = arg;
+        return 0;
+    case OPT_ORACLE:
+        s->verify.oracle = arg;
+        return 0;
+    case OPT_ON_MISMATCH:
+        s->verify.on_mismatch = arg;
+        return 0;
+    case OPT_ON_INJECTED:
+        s->verify.on_injected = arg;
         return 0;
     case OPT_PID_FILE:
         s->pid_file = arg;

@@ -75,11 +75,16 @@ int tool_aio_engine(const char *mode, const char **ret_engine);
  * default. */
 struct verify_settings {
     const char *on_mismatch, *on_injected, *report;
+    const char *oracle; /* --oracle: for tool_add_oracle */
 };
 /* Put them into @options, a nested object as node_open takes it, wherever a blkverify stands in it
  * that does not say so itself. File names blkverify:RAW:TEST are written out as options for that.
  * They have to be there before the open: probing a format reads already. */
 int tool_verify_settings(json_t *options, const struct verify_settings *v, struct err *err);
+
+/* @options (nested; used up) become those of an oracle above them, with its book in --oracle's file; without
+ * that option nothing is changed. */
+int tool_add_oracle(json_t **options, const struct verify_settings *v, struct err *err);
 
 /* "PREFIX version X", as --version prints. */
 void tool_version(const struct tool *t);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Puts --on-mismatch, --on-injected and --report into the options of an image, before it is opened. */
+/* Puts --on-mismatch, --on-injected, --report and --oracle into the options of an image, before it is opened.
+ */
 #include "base/json.h"
 #include "block/name.h"
 #include "tools/tools.h"
@@ -50,7 +51,7 @@ static int settings_below(json_t *options, const struct verify_settings *v, int 
     if (is_string(options, "filename", "blkverify:", false) && (r = write_name_out(options, err)) < 0) {
         return r;
     }
-    if (is_string(options, "driver", "blkverify", true) &&
+    if ((is_string(options, "driver", "blkverify", true) || is_string(options, "driver", "oracle", true)) &&
         ((r = set_missing(options, "on-mismatch", v->on_mismatch, err)) < 0 ||
          (r = set_missing(options, "on-injected", v->on_injected, err)) < 0 ||
          (r = set_missing(options, "report", v->report, err)) < 0)) {
@@ -71,4 +72,18 @@ int tool_verify_settings(json_t *options, const struct verify_settings *v, struc
     return v->on_mismatch != NULL || v->on_injected != NULL || v->report != NULL
                ? settings_below(options, v, 0, err)
                : 0;
+}
+
+int tool_add_oracle(json_t **options, const struct verify_settings *v, struct err *err)
+{
+    if (v->oracle == NULL) {
+        return 0;
+    }
+    json_t *above = json_pack("{s:s, s:s, s:O}", "driver", "oracle", "oracle", v->oracle, "file", *options);
+    if (above == NULL) {
+        return err_set(err, -EINVAL, "--oracle: '%s' is not UTF-8", v->oracle);
+    }
+    json_decref(*options);
+    *options = above;
+    return 0;
 }

@@ -16,14 +16,45 @@
 #include "drivers/verify/internal.h"
 
 /* The short last sector of a device counts as if zeroes followed it. */
+uint64_t sector_hash(const void *data, size_t bytes, uint32_t unit)
+{
+    if (UNLIKELY(bytes < unit)) {
+        uint8_t padded[4096] = {0};
+        memcpy(padded, data, bytes);
+        return XXH3_64bits(padded, unit);
+    }
+    return XXH3_64bits(data, unit);
+}
+
 uint64_t history_hash_sector(const void *data, size_t bytes)
 {
-    if (UNLIKELY(bytes < SECTOR_SIZE)) {
-        uint8_t padded[SECTOR_SIZE] = {0};
-        memcpy(padded, data, bytes);
-        return XXH3_64bits(padded, sizeof(padded));
+    return sector_hash(data, bytes, SECTOR_SIZE);
+}
+
+/* A sector in several elements, or the short last one. */
+static uint64_t gather_hash(struct sectors *s)
+{
+    uint8_t sector[4096];
+    size_t left = iov_size(s->iov, s->niov) - s->skip, n = MIN(left, (size_t)s->unit);
+
+    iov_to_buf(s->iov, s->niov, s->skip, sector, n);
+    s->skip += n;
+    return sector_hash(sector, n, s->unit);
+}
+
+uint64_t sectors_next_hash(struct sectors *s)
+{
+    while (s->niov > 1 && s->skip >= s->iov->iov_len) {
+        s->skip -= s->iov->iov_len;
+        s->iov++;
+        s->niov--;
     }
-    return XXH3_64bits(data, SECTOR_SIZE);
+    if (UNLIKELY(s->iov->iov_len - s->skip < s->unit)) {
+        return gather_hash(s);
+    }
+    const uint8_t *at = (const uint8_t *)s->iov->iov_base + s->skip;
+    s->skip += s->unit;
+    return XXH3_64bits(at, s->unit);
 }
 
 int history_prepare(struct history *h, uint64_t ops_max, uint64_t hashes_max, uint64_t size)
@@ -118,28 +149,13 @@ static bool hashes_alive(const struct history *h, const struct past *p)
 void history_hash(struct history *h, uint64_t id, const struct iovec *iov, int niov)
 {
     const struct past *p = entry(h, id);
-    uint64_t mask = h->hashes_max - 1, at, end;
-    size_t skip = 0;
+    struct sectors data = {iov, niov, 0, SECTOR_SIZE};
 
     if (!p || !hashes_alive(h, p)) {
         return;
     }
-    at = p->hash_at;
-    end = at + div_up(p->bytes, SECTOR_SIZE);
-    for (int i = 0; i < niov && at < end; i++) {
-        const uint8_t *base = iov[i].iov_base;
-        for (; skip + SECTOR_SIZE <= iov[i].iov_len; skip += SECTOR_SIZE) {
-            h->hashes[at++ & mask] = XXH3_64bits(base + skip, SECTOR_SIZE);
-        }
-        if (skip >= iov[i].iov_len) {
-            skip -= iov[i].iov_len;
-        } else { /* a sector in several elements, or the short last one */
-            uint8_t sector[SECTOR_SIZE];
-            size_t left = iov_size(iov + i, niov - i) - skip, n = MIN(left, sizeof(sector));
-            iov_to_buf(iov + i, niov - i, skip, sector, n);
-            h->hashes[at++ & mask] = history_hash_sector(sector, n);
-            skip = skip + n - iov[i].iov_len;
-        }
+    for (uint64_t at = p->hash_at, end = at + div_up(p->bytes, SECTOR_SIZE); at < end; at++) {
+        h->hashes[at & (h->hashes_max - 1)] = sectors_next_hash(&data);
     }
 }
 

@@ -12,6 +12,8 @@
  *   report.c         says it: lines for people, JSON for programs
  *   report_file.c    where that goes
  *   scrub.c          compares the whole device
+ *   counts.c         what is counted
+ *   oracle*.c        the other kind of verifier, which needs no reference: see oracle.h
  *
  * Sectors are 512 bytes throughout. Offsets and lengths are bytes and whole sectors, except that the
  * last sector of a device may be short.
@@ -81,9 +83,25 @@ static inline uint64_t history_end(const struct history *h)
 /* The hash that sector @sector got from @p; false if unknown (evicted, or a discard). */
 bool history_hash_of(const struct history *h, const struct past *p, uint64_t sector, uint64_t *ret_hash);
 uint64_t history_hash_sector(const void *data, size_t bytes);
+/* The same for units of another size; what is missing counts as zeroes. */
+uint64_t sector_hash(const void *data, size_t bytes, uint32_t unit);
+/* The sectors of a scatter list, one after the other. */
+struct sectors {
+    const struct iovec *iov;
+    int niov;
+    size_t skip;   /* of the first element */
+    uint32_t unit; /* 512 to 4096 */
+};
+uint64_t sectors_next_hash(struct sectors *s);
 
 /* For each of @n sectors from @first: may it legally show contents of hash @shown[i]? */
-enum verdict { VERDICT_OPEN, VERDICT_YES, VERDICT_NO, VERDICT_UNKNOWN /* evicted: anything may be */ };
+enum verdict {
+    VERDICT_OPEN,
+    VERDICT_YES,
+    VERDICT_NO,
+    VERDICT_UNKNOWN /* evicted: anything may be */,
+    VERDICT_ANY /* discarded: anything, each time anew */
+};
 void history_judge(const struct history *h, uint64_t first, uint64_t n, const uint64_t *shown,
                    enum verdict *ret_verdict);
 
@@ -136,7 +154,8 @@ static inline bool indet_clear(const struct indet *s, uint64_t start, uint64_t e
 
 struct flush {
     struct list link;
-    uint64_t id;
+    uint64_t id, seq; /* what it covers, if it succeeds */
+    uint64_t mark;    /* the oracle's */
 };
 
 enum on_mismatch { ON_STOP, ON_ERROR, ON_REPORT, ON_PAUSE };
@@ -149,7 +168,8 @@ struct verify {
     char *report;
     uint64_t history_ops, history_hashes, indeterminate_max, piece;
 
-    struct node *test, *raw;
+    struct node *test, *raw; /* no raw copy: the oracle knows */
+    struct oracle *oracle;
     struct history history;
     struct indet indet;
     struct co_mutex settling;  /* one read at a time may pin */
@@ -164,11 +184,14 @@ struct verify {
     uint64_t reconnects;       /* of the nodes below, as last seen */
     uint64_t losses;           /* how often unflushed data may have been lost */
     struct list flushes;       /* under way, the oldest first: each may turn out to have lost something */
-    uint64_t flush_ids, flush_covers; /* the latter: done_seq up to which flushes succeeded */
-    struct co_queue flushed;          /* who waits for one of them */
+    uint64_t flush_ids, flush_covers; /* the latter: seq up to which flushes succeeded */
+    uint64_t flush_mark;
+    struct co_queue flushed; /* who waits for one of them */
     int report_fd;
     struct verify_counts counts;
 };
+
+struct oracle;
 
 /* ---- verify.c ---- */
 
@@ -181,6 +204,13 @@ co_fn int verify_decide(struct node *n, uint64_t opno, int rc, bool injected);
 void verify_look_for_reconnects(struct node *n);
 /* Everything unflushed becomes indeterminate. */
 void verify_lose_unflushed(struct node *n);
+/* What both drivers have in common. @limits: of the test device; those of the raw copy are taken in if there
+ * is one. */
+void verify_prepare(struct node *n);
+void verify_set_limits(struct node *n, uint32_t align);
+co_fn void verify_close(struct node *n);
+co_fn json_t *verify_info(struct node *n);
+uint64_t next_pow2(uint64_t x);
 /* Say it once if the set of indeterminate ranges has reached its bound. */
 void verify_tell_bound(struct node *n);
 
@@ -200,6 +230,8 @@ co_fn int verify_settle(struct node *n, const struct req *r, const uint8_t *test
 /* Result of a read whose data the device may have lost since it showed it: it proves nothing, and must
  * not be pinned. Made again, it does. */
 #define READ_AGAIN (-ERESTART)
+/* Before a mismatch is believed: wait for the flushes under way. True if something was lost meanwhile. */
+co_fn bool verify_wait_for_flushes(struct node *n, uint64_t losses);
 /* Has anything been lost since v->losses was @losses? */
 bool verify_lost_since(struct node *n, uint64_t losses);
 
@@ -241,6 +273,10 @@ struct wrong_read {
 
 co_fn void verify_diagnose(struct node *n, const struct wrong_read *w, struct diagnosis *ret_diagnosis);
 
+/* ---- counts.c ---- */
+
+void verify_metrics(const struct node *n, metric_out *out, void *opaque);
+
 /* ---- classify.c ---- */
 
 /* What a node below did on purpose. Its own copy of what was said: that of explain.h does not last. */
@@ -269,6 +305,11 @@ void verify_publish(struct node *n, json_t *object);
 
 /* ---- report.c ---- */
 
+/* What both kinds of verifier say. */
+const char *verify_op_word(const struct req *r);
+json_t *verify_json_start(const struct node *n, const struct req *r, const char *kind, const char *class);
+/* Count a mismatch of contents, and say blkverify's line about it. */
+void verify_tell_contents(struct node *n, const struct req *r, uint64_t first);
 co_fn void verify_report_contents(struct node *n, const struct req *r, const uint8_t *test,
                                   const uint8_t *raw);
 /* Something explained: contents of [offset, offset + bytes), or, with @bytes 0, the result @rc. */

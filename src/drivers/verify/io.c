@@ -9,7 +9,7 @@
  * buffer of our own.
  */
 #include "base/iov.h"
-#include "drivers/verify/internal.h"
+#include "drivers/verify/oracle.h"
 
 #define READ_AGAIN_MAX 16          /* reads made again because the device lost something meanwhile */
 #define COMPARE_MIN    (512 * KiB) /* a worker's time well spent */
@@ -230,6 +230,9 @@ static co_fn int read_sides(struct node *n, struct req *r, uint64_t losses)
 {
     struct verify *v = n->state;
 
+    if (v->oracle) {
+        return oracle_read(n, r, losses);
+    }
     if (r->bytes >= COMPARE_MIN && (v->raw->limits.supported & REQ_COMPARE)) {
         return read_comparing(n, r, losses);
     }
@@ -334,6 +337,10 @@ static co_fn int change_in_turn(struct node *n, struct req *r, enum past_kind ki
 static co_fn int write_stable(struct node *n, struct req *r)
 {
     struct verify *v = n->state;
+
+    if (v->oracle) {
+        return oracle_change(n, r, ORACLE_DATA);
+    }
     struct req test = *r, raw = *r;
     struct side side = {v->test, &test};
     uint64_t losses = v->losses;
@@ -393,19 +400,22 @@ static co_fn int do_zero(struct node *n, struct req *r)
 /* A flush has ended. What it covers counts as durable once no flush is under way: while one is that may
  * yet fail, the device may have dropped the data at its failure, and another flush then found nothing to
  * do (as Linux's page cache does). */
-static void finish_flush(struct node *n, struct flush *flush, uint64_t seq, int rc_test, int rc_raw)
+static void finish_flush(struct node *n, struct flush *flush, int rc_test, int rc_raw)
 {
     struct verify *v = n->state;
 
     verify_look_for_reconnects(n); /* what was lost before the flush is not covered */
     list_del(&flush->link);
     if (rc_test == 0 && rc_raw == 0) {
-        v->flush_covers = MAX(v->flush_covers, seq);
+        v->flush_covers = MAX(v->flush_covers, flush->seq);
+        v->flush_mark = MAX(v->flush_mark, flush->mark);
     } else if (rc_test != -ENOTSUP) {
-        v->flush_covers = 0;
+        v->flush_covers = v->flush_mark = 0;
         verify_lose_unflushed(n);
     }
-    if (list_empty(&v->flushes) && !v->never_flushed) {
+    if (v->oracle && list_empty(&v->flushes) && !v->never_flushed) {
+        oracle_flushed(v->oracle, v->flush_covers, v->flush_mark);
+    } else if (list_empty(&v->flushes) && !v->never_flushed) {
         v->history.flushed_seq = MAX(v->history.flushed_seq, v->flush_covers);
     }
     co_queue_wake_all(&v->flushed);
@@ -416,12 +426,20 @@ static co_fn int do_flush(struct node *n, struct req *r)
     struct verify *v = n->state;
     struct req test = *r, raw = *r;
     struct flush flush = {.id = ++v->flush_ids};
-    uint64_t seq = v->history.done_seq; /* what completed before the flush began is covered by it */
-    int rc_test, rc_raw;
+    int rc_test, rc_raw = 0;
 
+    /* what completed before the flush began is covered by it */
+    flush.seq = v->oracle ? oracle_flush_begin(v->oracle, r->opno, &flush.mark) : v->history.done_seq;
     list_add_tail(&v->flushes, &flush.link);
-    verify_both(v, &test, &raw, &rc_test, &rc_raw);
-    finish_flush(n, &flush, seq, rc_test, rc_raw);
+    if (v->oracle) {
+        rc_test = node_io(v->test, &test);
+    } else {
+        verify_both(v, &test, &raw, &rc_test, &rc_raw);
+    }
+    finish_flush(n, &flush, rc_test, rc_raw);
+    if (v->oracle) {
+        return oracle_result(n, r, rc_test);
+    }
     return rc_test == rc_raw ? rc_test : return_mismatch(n, r, rc_test, rc_raw);
 }
 
@@ -453,6 +471,9 @@ static co_fn int do_truncate(struct node *n, struct req *r)
     struct verify *v = n->state;
     struct req test = *r, raw = *r;
     uint64_t from = n->size;
+    if (v->oracle) {
+        return err_set(r->why, -ENOTSUP, "an oracle's device cannot change its size");
+    }
     bool alike = node_size(v->test) == node_size(v->raw);
     int rc_test = node_io(v->test, &test);
 
@@ -514,9 +535,9 @@ co_fn int verify_io(struct node *n, struct req *r)
     case REQ_WRITE:
         return do_write(n, r);
     case REQ_ZERO:
-        return do_zero(n, r);
+        return v->oracle ? oracle_change(n, r, ORACLE_DATA) : do_zero(n, r);
     case REQ_DISCARD:
-        return change_in_turn(n, r, PAST_DISCARD);
+        return v->oracle ? oracle_change(n, r, ORACLE_ANY) : change_in_turn(n, r, PAST_DISCARD);
     case REQ_FLUSH:
         return do_flush(n, r);
     case REQ_TRUNCATE:

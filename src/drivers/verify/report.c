@@ -29,7 +29,7 @@ struct findings {
     uint64_t run_count, differing_bytes;
 };
 
-static const char *op_word(const struct req *r)
+const char *verify_op_word(const struct req *r)
 {
     static const char *const words[REQ_OP_COUNT] = {
         [REQ_READ] = "read",         [REQ_WRITE] = "write", [REQ_ZERO] = "zero",
@@ -60,10 +60,10 @@ static const char *policy_word(const struct verify *v)
 }
 
 /* What both kinds of mismatch have. */
-static json_t *json_start(const struct node *n, const struct req *r, const char *kind, const char *class)
+json_t *verify_json_start(const struct node *n, const struct req *r, const char *kind, const char *class)
 {
     return json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:s}", "mismatch", kind, "class", class, "node",
-                     node_name(n), "request", op_word(r), "operation", (json_int_t)r->opno, "offset",
+                     node_name(n), "request", verify_op_word(r), "operation", (json_int_t)r->opno, "offset",
                      (json_int_t)r->asked_offset, "bytes", (json_int_t)r->asked_bytes, "on-mismatch",
                      policy_word(n->state));
 }
@@ -235,7 +235,8 @@ static json_t *json_hex(const uint8_t *p, uint64_t bytes)
 static json_t *json_contents(const struct node *n, const struct req *r, const uint8_t *test,
                              const uint8_t *raw, const struct findings *f, const struct diagnosis *d)
 {
-    json_t *o = json_start(n, r, "contents", "corruption"), *runs = json_array(), *causes = json_array();
+    json_t *o = verify_json_start(n, r, "contents", "corruption"), *runs = json_array(),
+           *causes = json_array();
     uint64_t first = r->offset + f->runs[0].at, start = dump_start(f->runs[0].at);
     uint64_t bytes = MIN((uint64_t)DUMP_BYTES, r->bytes - start);
 
@@ -276,8 +277,9 @@ static void count_mismatch(struct node *n)
     v->counts.mismatches++;
 }
 
-static void tell_contents_line(struct node *n, const struct req *r, uint64_t first)
+void verify_tell_contents(struct node *n, const struct req *r, uint64_t first)
 {
+    count_mismatch(n);
     if (n->graph->standin) {
         verify_notice(n, NOTICE_MISMATCH,
                       "blkverify: read offset=%llu bytes=%llu contents mismatch at offset %llu",
@@ -299,9 +301,8 @@ co_fn void verify_report_contents(struct node *n, const struct req *r, const uin
 
     find_runs(test, raw, r->bytes, &f);
     assert(f.run_count > 0);
-    count_mismatch(n);
     co_mutex_lock(&v->reporting);
-    tell_contents_line(n, r, r->offset + f.runs[0].at);
+    verify_tell_contents(n, r, r->offset + f.runs[0].at);
     if (!n->graph->standin || v->report_fd >= 0 || n->graph->event) {
         struct wrong_read w = {.opno = r->opno,
                                .offset = r->offset,
@@ -327,12 +328,13 @@ static void tell_return_line(struct node *n, const struct req *r, int rc_test, i
 {
     if (n->graph->standin) {
         verify_notice(n, NOTICE_MISMATCH,
-                      "blkverify: %s offset=%llu bytes=%llu return value mismatch %d != %d", op_word(r),
-                      (ull)r->asked_offset, (ull)r->asked_bytes, rc_test, rc_raw);
+                      "blkverify: %s offset=%llu bytes=%llu return value mismatch %d != %d",
+                      verify_op_word(r), (ull)r->asked_offset, (ull)r->asked_bytes, rc_test, rc_raw);
     } else {
         verify_notice(n, NOTICE_MISMATCH,
                       "blkverify: %s sector_num=%llu nb_sectors=%llu return value mismatch %d != %d",
-                      op_word(r), (ull)(r->asked_offset / SECTOR_SIZE), asked_sectors(r), rc_test, rc_raw);
+                      verify_op_word(r), (ull)(r->asked_offset / SECTOR_SIZE), asked_sectors(r), rc_test,
+                      rc_raw);
     }
 }
 
@@ -354,7 +356,7 @@ co_fn void verify_report_return(struct node *n, const struct req *r, int rc_test
         tell_history(n, r->offset, r->bytes);
     }
     if (v->report_fd >= 0 || n->graph->event) {
-        json_t *o = json_start(n, r, "return-value", "corruption");
+        json_t *o = verify_json_start(n, r, "return-value", "corruption");
         json_object_set_new(o, "test", json_integer(rc_test));
         json_object_set_new(o, "raw", json_integer(rc_raw));
         json_object_set_new(o, "history", json_history(v, r->offset, r->bytes));
@@ -370,8 +372,8 @@ static void tell_explained(struct node *n, const struct req *r, const char *wher
     struct verify *v = n->state;
 
     if (v->explained_told < EXPLAINED_TOLD) {
-        verify_notice(n, NOTICE_DETAIL, "blkverify: %s sector_num=%llu nb_sectors=%llu %s: %s", op_word(r),
-                      (ull)(r->asked_offset / SECTOR_SIZE), asked_sectors(r), where, who);
+        verify_notice(n, NOTICE_DETAIL, "blkverify: %s sector_num=%llu nb_sectors=%llu %s: %s",
+                      verify_op_word(r), (ull)(r->asked_offset / SECTOR_SIZE), asked_sectors(r), where, who);
     } else if (v->explained_told == EXPLAINED_TOLD) {
         verify_notice(n, NOTICE_DETAIL,
                       "blkverify: more that is injected or legal goes to the report and the counters only");
@@ -403,7 +405,7 @@ void verify_report_explained(struct node *n, const struct req *r, const struct c
     if (v->report_fd < 0 && !n->graph->event) {
         return;
     }
-    json_t *o = json_start(n, r, bytes ? "contents" : "return-value", class);
+    json_t *o = verify_json_start(n, r, bytes ? "contents" : "return-value", class);
     json_object_set_new(o, "what", json_string(c->what));
     json_object_set_new(o, "by-node", json_string(c->node));
     if (*c->rule) {

@@ -5,7 +5,7 @@
  * of both sides says that there is a hole that reads as zeroes, nothing is read: a sparse device costs
  * what it holds, not what it could hold.
  */
-#include "drivers/verify/internal.h"
+#include "drivers/verify/oracle.h"
 
 #define SCRUB_BYTES (1 * MiB) /* per read */
 
@@ -43,11 +43,16 @@ struct scrub {
 static co_fn uint64_t scrub_step(struct scrub *s, uint64_t at, void *buf)
 {
     const struct verify *v = s->n->state;
-    uint64_t left = s->n->size - at;
-    uint64_t hole = hole_at(v->raw, at, left);
+    uint64_t left = s->n->size - at, hole;
 
-    hole = hole > 0 ? hole_at(v->test, at, hole) : 0;
-    hole = hole < left ? round_down(hole, SECTOR_SIZE) : hole;
+    if (v->oracle) { /* nothing is known of it: nothing can be wrong */
+        uint32_t unit = v->oracle->unit;
+        hole = MIN(left, unit * oracle_unknown_run(v->oracle, at / unit, div_up(left, unit)));
+    } else {
+        hole = hole_at(v->raw, at, left);
+        hole = hole > 0 ? hole_at(v->test, at, hole) : 0;
+        hole = hole < left ? round_down(hole, SECTOR_SIZE) : hole;
+    }
     if (hole > 0) {
         s->result->skipped_bytes += hole;
         return hole;

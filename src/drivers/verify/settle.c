@@ -198,17 +198,22 @@ static co_fn int settle_locked(struct read *s, bool *ret_equal)
 
 /* A difference that the books do not explain. A flush under way may still turn out to have failed, and
  * then the device was free to go back to what it had. */
-static co_fn int unexplained(const struct read *s)
+bool verify_wait_for_flushes(struct node *n, uint64_t losses)
 {
-    struct verify *v = s->n->state;
+    struct verify *v = n->state;
     uint64_t last = v->flush_ids;
     const struct flush *oldest;
 
     while ((oldest = list_first(&v->flushes, struct flush, link)) && oldest->id <= last &&
-           !verify_lost_since(s->n, s->losses)) {
+           !verify_lost_since(n, losses)) {
         co_queue_wait(&v->flushed);
     }
-    if (verify_lost_since(s->n, s->losses)) {
+    return verify_lost_since(n, losses);
+}
+
+static co_fn int unexplained(const struct read *s)
+{
+    if (verify_wait_for_flushes(s->n, s->losses)) {
         return READ_AGAIN;
     }
     verify_report_contents(s->n, s->r, s->test, s->raw);

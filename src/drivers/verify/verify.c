@@ -6,7 +6,7 @@
  */
 #include <stdio.h>
 
-#include "drivers/verify/internal.h"
+#include "drivers/verify/oracle.h"
 
 /* Larger requests are split by the gate: 64 MiB of buffers at most per request. */
 #define TRANSFER_MAX (32 * MiB)
@@ -179,6 +179,10 @@ void verify_lose_unflushed(struct node *n)
     struct verify *v = n->state;
 
     v->losses++;
+    if (v->oracle) {
+        oracle_lose(v->oracle);
+        return;
+    }
     history_lose_unflushed(&v->history, n->size, add_lost, n);
     verify_tell_bound(n);
 }
@@ -236,7 +240,7 @@ co_fn int verify_decide(struct node *n, uint64_t opno, int rc, bool injected)
 
 bool verify_is(const struct node *n)
 {
-    return n && n->drv == &driver_verify;
+    return n && (n->drv == &driver_verify || n->drv == &driver_oracle);
 }
 
 bool verify_is_paused(const struct node *n, uint64_t *ret_opno)
@@ -269,47 +273,6 @@ int verify_report_to(struct node *n, const char *path, struct err *err)
     return path ? verify_report_open(n, path, err) : 0;
 }
 
-int verify_counts(const struct node *n, struct verify_counts *ret_counts)
-{
-    if (!verify_is(n)) {
-        return -EINVAL;
-    }
-    const struct verify *v = n->state;
-    *ret_counts = v->counts;
-    ret_counts->indeterminate_ranges = v->indet.count;
-    return 0;
-}
-
-#define C(member) offsetof(struct verify_counts, member)
-
-/* In the order of struct verify_counts. */
-static const struct {
-    struct metric metric;
-    size_t at;
-} verify_metric_table[] = {
-    {{"verify_mismatches_total", "Wrong reads and results that nothing explains.", NULL, METRIC_COUNTER},
-     C(mismatches)},
-    {{"verify_injected_total", "Wrong reads and results that a fault rule explains.", NULL, METRIC_COUNTER},
-     C(injected)},
-    {{"verify_legal_total", "Wrong reads that a power cut allows.", NULL, METRIC_COUNTER}, C(legal)},
-    {{"verify_unverified_bytes_total", "Read, and believed: the history knew no more.", NULL, METRIC_COUNTER},
-     C(unverified_bytes)},
-    {{"verify_indeterminate_ranges", "Ranges that may show more than one thing.", NULL, METRIC_GAUGE},
-     C(indeterminate_ranges)},
-};
-
-static void verify_metrics(const struct node *n, metric_out *out, void *opaque)
-{
-    struct verify_counts counts = {0};
-
-    verify_counts(n, &counts);
-    for (unsigned i = 0; i < ARRAY_SIZE(verify_metric_table); i++) {
-        uint64_t value;
-        memcpy(&value, (const char *)&counts + verify_metric_table[i].at, sizeof(value));
-        out(opaque, &verify_metric_table[i].metric, NULL, (double)value);
-    }
-}
-
 /* ---- the life of a node ---- */
 
 static int check_sides(const struct node *n, struct err *err)
@@ -332,7 +295,7 @@ static int check_sides(const struct node *n, struct err *err)
     return 0;
 }
 
-static uint64_t next_pow2(uint64_t x)
+uint64_t next_pow2(uint64_t x)
 {
     uint64_t p = 1;
 
@@ -342,24 +305,24 @@ static uint64_t next_pow2(uint64_t x)
     return p;
 }
 
-static void set_limits(struct node *n)
+void verify_set_limits(struct node *n, uint32_t align)
 {
     const struct verify *v = n->state;
-    const struct limits *t = &v->test->limits, *r = &v->raw->limits;
+    const struct limits *t = &v->test->limits, *r = v->raw ? &v->raw->limits : t;
 
     n->limits = (struct limits){
-        .align = SECTOR_SIZE,                         /* whole sectors: the unit of the history */
+        .align = align,                               /* whole sectors: the unit of the books */
         .mem_align = MAX(t->mem_align, r->mem_align), /* one bounce here instead of two below */
         .max_transfer = TRANSFER_MAX,
-        .zero_align = SECTOR_SIZE,
-        .discard_align = SECTOR_SIZE,
+        .zero_align = align,
+        .discard_align = align,
         .preferred = t->preferred,
         .supported = REQ_FUA | REQ_UNMAP | REQ_NO_FALLBACK | (t->supported & REQ_COMPRESSED),
         .serialise = true,
     };
 }
 
-static co_fn int verify_open(struct node *n, struct err *err)
+void verify_prepare(struct node *n)
 {
     struct verify *v = n->state;
 
@@ -369,17 +332,24 @@ static co_fn int verify_open(struct node *n, struct err *err)
     co_queue_init(&v->held);
     co_queue_init(&v->flushed);
     list_init(&v->flushes);
-    v->test = node_child(n, "test");
-    v->raw = node_child(n, "raw");
     v->never_flushed = ignores_flushes(n);
     v->graph_reconnects = n->graph->reconnects;
     v->reconnects = reconnects_below(n);
+}
+
+static co_fn int verify_open(struct node *n, struct err *err)
+{
+    struct verify *v = n->state;
+
+    verify_prepare(n);
+    v->test = node_child(n, "test");
+    v->raw = node_child(n, "raw");
     int rc = check_sides(n, err);
     if (rc < 0) {
         return rc;
     }
     n->size = MIN(node_size(v->test), node_size(v->raw));
-    set_limits(n);
+    verify_set_limits(n, SECTOR_SIZE);
     v->history_ops = next_pow2(v->history_ops);
     v->history_hashes = next_pow2(v->history_hashes);
     if (history_prepare(&v->history, v->history_ops, v->history_hashes, n->size) < 0 ||
@@ -404,8 +374,10 @@ static void tell_unverified(struct node *n)
     }
     snprintf(
         text, sizeof(text),
-        "blkverify: %llu bytes were believed after errors or a reconnect: what they had held was not in the "
-        "history (options history, history-sectors)",
+        v->oracle
+            ? "oracle: %llu bytes were believed: the book did not know, or not any more, what they had held"
+            : "blkverify: %llu bytes were believed after errors or a reconnect: what they had held was not "
+              "in the history (options history, history-sectors)",
         (unsigned long long)v->counts.unverified_bytes);
     n->graph->notice(n->graph, NOTICE_WARNING, text);
 }
@@ -423,7 +395,7 @@ static void tell_explained(struct node *n)
     }
 }
 
-static co_fn void verify_close(struct node *n)
+void verify_close(struct node *n)
 {
     struct verify *v = n->state;
 
@@ -446,16 +418,13 @@ static co_fn void verify_close(struct node *n)
     indet_finish(&v->indet);
 }
 
-static co_fn json_t *verify_info(struct node *n)
+co_fn json_t *verify_info(struct node *n)
 {
     const struct verify *v = n->state;
+    json_t *o = verify_counts_json(n);
 
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "mismatches",
-                     (json_int_t)v->counts.mismatches, "injected", (json_int_t)v->counts.injected, "legal",
-                     (json_int_t)v->counts.legal, "unverified-bytes", (json_int_t)v->counts.unverified_bytes,
-                     "discarded-bytes", (json_int_t)v->counts.discarded_bytes, "pinned-bytes",
-                     (json_int_t)v->counts.pinned_bytes, "indeterminate-ranges", (json_int_t)v->indet.count,
-                     "paused", (int)v->paused);
+    json_object_set_new(o, "paused", json_boolean(v->paused));
+    return o;
 }
 
 static const char *const verify_prefixes[] = {"blkverify:", NULL};

@@ -27,11 +27,14 @@ struct verify_counts {
     uint64_t legal;          /* an honest device may lose them in a power cut: runs of sectors */
     uint64_t legal_bytes;
     uint64_t unverified_bytes;     /* believed: the history no longer knew what was there before */
+    uint64_t learned_bytes;        /* an oracle's: read for the first time, and never written */
     uint64_t discarded_bytes;      /* believed: they were discarded */
     uint64_t pinned_bytes;         /* indeterminate, then fixed by what the device showed */
     uint64_t indeterminate_ranges; /* now */
 };
 int verify_counts(const struct node *n, struct verify_counts *ret_counts);
+/* The same as an object: mismatches, injected, ... NULL: no memory. */
+json_t *verify_counts_json(const struct node *n);
 
 /* Told after every piece of a scrub; return false to end it (-ECANCELED). */
 typedef bool verify_progress(void *opaque, uint64_t done_bytes, uint64_t total_bytes);

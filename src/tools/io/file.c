@@ -218,6 +218,9 @@ int io_open_file(struct io *io, const struct io_open *how)
     }
     if (r == 0) {
         io->copy_on_read = how->copy_on_read;
+        r = tool_add_oracle(&options, &io->verify, &err);
+    }
+    if (r == 0) {
         r = io_open_node(io, options, flags, &err);
     }
     if (r < 0) {

@@ -23,6 +23,7 @@ enum {
     OPT_ON_MISMATCH,
     OPT_ON_INJECTED,
     OPT_REPORT,
+    OPT_ORACLE,
 };
 
 static const struct option long_options[] = {
@@ -46,6 +47,7 @@ static const struct option long_options[] = {
     {"on-mismatch", required_argument, NULL, OPT_ON_MISMATCH},
     {"on-injected", required_argument, NULL, OPT_ON_INJECTED},
     {"report", required_argument, NULL, OPT_REPORT},
+    {"oracle", required_argument, NULL, OPT_ORACLE},
     TOOL_COMMON_LONG_OPTIONS,
     {0},
 };
@@ -74,6 +76,7 @@ static void print_help(const struct tool *t)
            "  --object=OBJECT      refused: no driver here needs one\n"
            "  --on-mismatch=MODE   what a verifier does: stop (default), error or report\n"
            "  --on-injected=MODE   the same where a fault rule explains it: stop, error, report (default)\n"
+           "  --oracle=FILE        verify by hashes, which are kept in FILE\n"
            "  --report=FILE        write one JSON object for each mismatch\n" TOOL_COMMON_HELP
            "  -h, --help           this text\n"
            "  -V, --version        the version\n"
@@ -224,6 +227,9 @@ static int valued_option(struct io_args *a, int c)
         return on_mismatch_option(a, "on-injected", optarg, &a->verify.on_injected);
     case OPT_REPORT:
         a->verify.report = optarg;
+        return 0;
+    case OPT_ORACLE:
+        a->verify.oracle = optarg;
         return 0;
     default:
         return tool_common_option(a->tool, c, optarg) < 0 ? usage_status(a->tool) : 0;
