@@ -76,13 +76,13 @@ json_t *qmp_fault_change(struct qmp_call *call, struct fault_change *change)
     return json_pack("{s:I}", "operation", (json_int_t)change->from_opno);
 }
 
-QMP_RUN(qmp_fault_add)
+static json_t *add_rules(struct qmp_call *call, const json_t *rules)
 {
     bool replace = qmp_arg_bool(call, "replace", false);
     const char *before = qmp_arg_str(call, "before");
     struct fault_change change = {.node = fault_target(call),
                                   .kind = replace ? FAULT_REPLACE : FAULT_ADD,
-                                  .rules = qmp_arg(call, "rules"),
+                                  .rules = rules,
                                   .id = before};
 
     if (replace && before) {
@@ -91,15 +91,46 @@ QMP_RUN(qmp_fault_add)
     return qmp_fault_change(call, &change);
 }
 
+QMP_RUN(qmp_fault_add)
+{
+    return add_rules(call, qmp_arg(call, "rules"));
+}
+
+QMP_RUN(qmp_preset_apply)
+{
+    static const char *const own[] = {"preset", "params", "time-scale"};
+    const json_t *rule = qmp_arg(call, "rule");
+    AUTO_JSON json_t *spec = rule ? json_deep_copy(rule) : json_object();
+
+    for (size_t i = 0; spec && i < ARRAY_SIZE(own); i++) {
+        if (json_object_get(spec, own[i])) {
+            return qmp_fail(call, -EINVAL,
+                            "Parameter 'rule' has no member '%s': it is a parameter of its own", own[i]);
+        }
+        if (qmp_arg(call, own[i])) {
+            json_object_set(spec, own[i], (json_t *)(uintptr_t)qmp_arg(call, own[i]));
+        }
+    }
+    return add_rules(call, spec);
+}
+
+QMP_RUN(qmp_query_presets)
+{
+    return fault_presets_json();
+}
+
 QMP_RUN(qmp_fault_remove)
 {
-    const char *id = qmp_arg_str(call, "id");
+    const char *id = qmp_arg_str(call, "id"), *tag = qmp_arg_str(call, "tag");
     bool all = qmp_arg_bool(call, "all", false);
-    struct fault_change change = {
-        .node = fault_target(call), .kind = all ? FAULT_CLEAR : FAULT_REMOVE, .id = id};
+    struct fault_change change = {.node = fault_target(call),
+                                  .kind = all   ? FAULT_CLEAR
+                                          : tag ? FAULT_REMOVE_TAG
+                                                : FAULT_REMOVE,
+                                  .id = tag ? tag : id};
 
-    if (!id == !all) {
-        return qmp_fail(call, -EINVAL, "Parameter 'id' is missing: which rule? (or 'all': true)");
+    if ((id != NULL) + (tag != NULL) + all != 1) {
+        return qmp_fail(call, -EINVAL, "Parameter 'id' is missing: which rule? (or 'tag', or 'all': true)");
     }
     return qmp_fault_change(call, &change);
 }

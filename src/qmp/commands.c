@@ -169,8 +169,30 @@ MEMBERS fault_add_args[] = {
     {"before", &qmp_str, .optional = true, .help = "the rule to put them in front of; default: at the end"},
     {"replace", &qmp_switch, .optional = true, .help = "instead of all rules that are there"},
     {0}};
+MEMBERS preset_apply_args[] = {
+    TARGET,
+    {"preset", &qmp_str, .help = "its name"},
+    {"params", &qmp_any, .optional = true, .help = "an object: its parameters; default: as the preset says"},
+    {"rule", &rule, .optional = true,
+     .help = "members for all its rules: ranges, or id, with which their ids begin"},
+    {"time-scale", &qmp_any, .optional = true, .help = "factor of all times of its rules"},
+    {"before", &qmp_str, .optional = true, .help = "the rule to put them in front of; default: at the end"},
+    {"replace", &qmp_switch, .optional = true, .help = "instead of all rules that are there"},
+    {0}};
+MEMBERS preset_params[] = {{"name", &qmp_str}, {"default", &qmp_any}, {"help", &qmp_str}, {0}};
+static const struct qmp_type preset_param = {"FaultPresetParam", QMP_OBJECT, .members = preset_params};
+MEMBERS preset_members[] = {
+    {"name", &qmp_str},
+    {"help", &qmp_str},
+    {"source", &qmp_str, .help = "who saw such a disk"},
+    {"verified", &qmp_bool, .help = "its numbers were looked up in the source"},
+    {"params", &preset_param, .array = true},
+    {"rules", &qmp_any, .array = true, .help = "as they are added; $NAME stands for a parameter"},
+    {0}};
+static const struct qmp_type preset = {"FaultPreset", QMP_OBJECT, .members = preset_members};
 MEMBERS fault_remove_args[] = {TARGET,
                                {"id", &qmp_str, .optional = true, .help = "of the rule"},
+                               {"tag", &qmp_str, .optional = true, .help = "of the rules"},
                                {"all", &qmp_switch, .optional = true, .help = "every rule"},
                                {0}};
 MEMBERS fault_set_args[] = {TARGET,
@@ -328,6 +350,10 @@ const struct qmp_command qmp_commands[] = {
     C("blkdebug-query-rules", qmp_blkdebug_query, target_args, &faults,
       .help = "the rules, as query-faults shows them"),
     C("fault-add", qmp_fault_add, fault_add_args, &operation, .help = "adds rules, all or none"),
+    C("fault-preset-apply", qmp_preset_apply, preset_apply_args, &operation,
+      .help = "adds the rules of a preset, all or none"),
+    C("query-fault-presets", qmp_query_presets, NULL, &preset, .returns_array = true, .flags = QMP_OOB,
+      .help = "the presets: disks that failed, as rules"),
     C("fault-remove", qmp_fault_remove, fault_remove_args, &operation, .flags = QMP_OOB,
       .help = "removes rules; what they held back completes"),
     C("fault-set", qmp_fault_set, fault_set_args, &operation, .help = "changes a rule"),

@@ -37,6 +37,8 @@ QMP_RUN(qmp_blkdebug_clear);
 QMP_RUN(qmp_blkdebug_query);
 /* cmd_fault.c */
 QMP_RUN(qmp_fault_add);
+QMP_RUN(qmp_preset_apply);
+QMP_RUN(qmp_query_presets);
 QMP_RUN(qmp_fault_remove);
 QMP_RUN(qmp_fault_set);
 QMP_RUN(qmp_fault_dry_run);

@@ -529,6 +529,7 @@ static int serve(void *arg)
     co_queue_init(&s->changed);
     list_init(&s->shells);
     tool_graph_init(s->tool, &s->graph);
+    s->graph.time_scale = s->time_scale;
     s->graph.stop = on_stop;
     s->graph.timed = s->metrics_address != NULL;
     if (begin(s) == 0) {

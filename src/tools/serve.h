@@ -36,6 +36,7 @@ struct fuse_place { /* one --fuse, or one that the monitor made */
 struct serve {
     struct tool *tool;
     struct graph graph;
+    double time_scale; /* of fault rules; 0: 1 */
     struct nbd_server_config config;
     struct nbd_server *server;
 

@@ -6,7 +6,9 @@
 #include <getopt.h>
 #include <stdio.h>
 
+#include "base/json.h"
 #include "base/size.h"
+#include "drivers/fault/fault.h"
 #include "tools/serve_fuse.h"
 
 #define EXIT_USAGE  2
@@ -23,6 +25,7 @@ enum {
     OPT_TLS_VERIFY_PEER,
     OPT_HANDSHAKE_TIMEOUT,
     OPT_SPIN,
+    OPT_TIME_SCALE,
     OPT_RUN,
     OPT_DISCARD,
     OPT_REPORT,
@@ -61,6 +64,7 @@ static const struct option long_options[] = {
     {"max-clients", required_argument, NULL, OPT_MAX_CLIENTS},
     {"handshake-timeout", required_argument, NULL, OPT_HANDSHAKE_TIMEOUT},
     {"spin", required_argument, NULL, OPT_SPIN},
+    {"time-scale", required_argument, NULL, OPT_TIME_SCALE},
     {"tls", required_argument, NULL, OPT_TLS},
     {"tls-certificates", required_argument, NULL, OPT_TLS_CERTIFICATES},
     {"tls-psk", required_argument, NULL, OPT_TLS_PSK},
@@ -112,6 +116,7 @@ static void print_help(void)
            "      --max-clients=N  clients at once; more have to wait (default 100)\n"
            "      --handshake-timeout=TIME  until a client must have chosen an export (default\n"
            "                       10s; 0: no limit)\n"
+           "      --time-scale=F   times of fault rules are multiplied by this: 0.01 makes 10 ms of 1 s\n"
            "      --spin=TIME      look for the only client's next request for so long before\n"
            "                       sleeping, while that pays (default 20us; 0: never)\n"
            "      --description=TEXT        told to clients that ask for one\n"
@@ -232,6 +237,14 @@ static int parse_timeout(struct serve *s, const char *text)
     return 0;
 }
 
+static int parse_time_scale(struct serve *s, const char *text)
+{
+    AUTO_JSON json_t *v = json_string(text);
+    struct err err = {0};
+
+    return v && fault_parse_scale(v, &s->time_scale, &err) == 0 ? 0 : usage(s, "--%.200s", err.text);
+}
+
 static int parse_spin(struct serve *s, const char *text)
 {
     if (duration_parse(text, &s->config.spin_ns) < 0 || s->config.spin_ns > SPIN_MAX_NS) {
@@ -333,6 +346,8 @@ static int parse_option(struct serve *s, struct context *ctx, int opt, const cha
         return parse_timeout(s, arg);
     case OPT_SPIN:
         return parse_spin(s, arg);
+    case OPT_TIME_SCALE:
+        return parse_time_scale(s, arg);
     case OPT_DESCRIPTION:
         s->description = arg;
         return 0;

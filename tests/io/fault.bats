@@ -72,6 +72,38 @@ examples() { # PAGE
     done
 }
 
+@test "every preset stands in the manual page with its parameters taken, and sources are shown" {
+    local name
+    blkproof fault presets --json >presets
+    for name in $(grep -o '^{"name":"[^"]*"' presets | cut -d'"' -f4); do
+        grep -q "^.*\*$name\*" "$TOP/docs/blkproof-fault.7.scd" || fail "$name is not in the page"
+        echo "[{\"preset\":\"$name\",\"ranges\":\"0+64k\"}]" >preset.json
+        [[ $name == flush-fail-once ]] || expect 0 blkproof io -c 'flush' "fault:preset.json:a.raw"
+    done
+    expect 0 blkproof fault presets limp-10x
+    matches "$out" '^limp-10x: .*Source: Do et al., Limplock, SoCC 2013.*Unverified: .*--param=factor=VALUE'
+    expect 1 blkproof fault presets limp
+    equal "$err" "blkproof: there is no preset 'limp'"
+}
+
+@test "what a rule file says once for all its rules" {
+    says() { # FILE SENTENCE
+        printf '%s' "$1" >bad.json
+        expect 1 blkproof io -c 'read 0 512' fault:bad.json:a.raw
+        equal "$err" "blkproof: can't open device fault:bad.json:a.raw: rules: 'bad.json': $2"
+    }
+    cat >sets.json <<'END'
+{"range-sets": {"a": ["4k+4k", "16k+4k"], "b": "64k+1"},
+ "rules": [{"ranges": "@a", "action": "error", "errno": "ENOSPC"}, {"ranges": ["@b", "128k+1"], "action": "error"}]}
+END
+    expect 1 blkproof io -c 'write -q 0 4k' -c 'write -q 16k 4k' -c 'write -q 64k 4k' -c 'write -q 128k 4k' fault:sets.json:a.raw
+    equal "$out" $'write failed: No space left on device\nwrite failed: Input/output error\nwrite failed: Input/output error'
+    says '{"rules":[{"ranges":"@c","action":"error"}],"range-sets":{"a":[]}}' "there are no range-sets called 'c'"
+    says '{"rules":[],"range-sets":[]}' 'range-sets: expected {"NAME": ranges, ...}'
+    says '{"rules":[],"time-scale":0}' 'time-scale: expected a number above 0 and at most 1000000'
+    says '{"rules":[],"time":1}' 'expected {"rules": [...]} or [...]'
+}
+
 @test "the rules of blkdebug's manual page are accepted" {
     examples blkproof-blkdebug.7.scd
     expect 0 blkproof io -f raw -c 'read -q 0 512' blkdebug:page.1:a.raw

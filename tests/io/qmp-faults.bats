@@ -125,7 +125,7 @@ c.do("fault-add", replace=True, rules=[{"id": "z", "action": "pass"}])
 assert [x["id"] for x in rules()] == ["z"]
 c.do("fault-remove", id="z")
 for desc, command, args in [
-    ("Parameter 'id' is missing: which rule? (or 'all': true)", "fault-remove", {}),
+    ("Parameter 'id' is missing: which rule? (or 'tag', or 'all': true)", "fault-remove", {}),
     ("Parameter 'rules' is missing", "fault-add", {}),
     ("Invalid parameter type for 'rules', expected: array", "fault-add", {"rules": "x"}),
     ("Parameters 'before' and 'replace' exclude each other", "fault-add", {"rules": [], "before": "x", "replace": 1}),

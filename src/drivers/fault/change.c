@@ -117,13 +117,37 @@ static int insert_rule(struct draft *d, const json_t *spec, unsigned at, struct 
     return 0;
 }
 
-static int insert_rules(struct draft *d, const json_t *rules, unsigned at, struct err *err)
+/* The array that @rules is, or the one rule, with the rules of presets in their place; the caller's. */
+static int expand(const json_t *rules, json_t **ret, struct err *err)
 {
-    if (!json_is_array(rules)) {
-        int r = draft_grow(d, 1, err);
-        return r < 0 ? r : insert_rule(d, rules, at, err);
+    AUTO_JSON json_t *out = json_array();
+    size_t n = json_is_array(rules) ? json_array_size(rules) : 1;
+
+    for (size_t i = 0; i < n; i++) {
+        json_t *one = json_is_array(rules) ? json_array_get(rules, i) : (json_t *)(uintptr_t)rules;
+        AUTO_JSON json_t *many = NULL;
+        bool preset = json_object_get(one, "preset") != NULL;
+        int r = preset ? fault_preset_rules(one, &many, err) : 0;
+        if (r < 0 && n > 1) {
+            err_prefix(err, "rule %zu: ", i + 1);
+        }
+        if (r < 0) {
+            return r;
+        }
+        if ((preset ? json_array_extend(out, many) : json_array_append(out, one)) < 0) {
+            return err_set(err, -ENOMEM, "no memory for the rules");
+        }
     }
-    int r = draft_grow(d, json_array_size(rules), err);
+    *ret = TAKE_PTR(out);
+    return 0;
+}
+
+static int insert_rules(struct draft *d, const json_t *given, unsigned at, struct err *err)
+{
+    AUTO_JSON json_t *rules = NULL;
+    int r = expand(given, &rules, err);
+
+    r = r < 0 ? r : draft_grow(d, json_array_size(rules), err);
     for (size_t i = 0; r == 0 && i < json_array_size(rules); i++) {
         r = insert_rule(d, json_array_get(rules, i), at + (unsigned)i, err);
         if (r < 0 && json_array_size(rules) > 1) {
@@ -208,6 +232,23 @@ static int remove_rule(struct draft *d, const char *id, struct err *err)
     return 0;
 }
 
+static int remove_tagged(struct draft *d, const char *tag, struct err *err)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < d->list.nrules; i++) {
+        struct fault_rule *rule = d->list.rules[i];
+        if (strcmp(rule->tag, tag) == 0) {
+            fault_rule_unref(rule);
+        } else {
+            d->list.rules[n++] = rule;
+        }
+    }
+    bool some = n < d->list.nrules;
+    d->list.nrules = n;
+    return some ? 0 : err_set(err, -ENOENT, "node '%s' has no rule tagged '%.100s'", node_name(d->node), tag);
+}
+
 static int check_state(const struct fault_change *c, struct err *err)
 {
     return c->state >= 0 && c->state <= FAULT_STATE_MAX
@@ -233,6 +274,8 @@ static int draft_change(struct draft *d, const struct fault_change *c, struct er
         return set_rule(d, c->id, c->rules, err);
     case FAULT_REMOVE:
         return remove_rule(d, c->id, err);
+    case FAULT_REMOVE_TAG:
+        return remove_tagged(d, c->id, err);
     case FAULT_CLEAR:
         draft_clear(d);
         return 0;

@@ -34,9 +34,10 @@ enum fault_change_kind {
     FAULT_REPLACE, /* @rules instead of all that are there */
     FAULT_SET, /* the members in @rules (one object; null: the default) into the rule @id, whose counters stay
                 */
-    FAULT_REMOVE, /* the rule @id; what it holds back completes */
-    FAULT_CLEAR,  /* every rule; what they hold back completes */
-    FAULT_STATE,  /* @state */
+    FAULT_REMOVE,     /* the rule @id; what it holds back completes */
+    FAULT_REMOVE_TAG, /* the rules with the tag @id (-ENOENT if there is none), likewise */
+    FAULT_CLEAR,      /* every rule; what they hold back completes */
+    FAULT_STATE,      /* @state */
 };
 
 struct fault_change {
@@ -64,6 +65,12 @@ co_fn int fault_read_file(struct graph *g, const char *path, json_t **ret_rules,
  * (inject-error or set-state), state, errno, sector, once, immediately, iotype, new_state; numbers or
  * booleans. Give the result to fault_apply as ADD with new_engine (what the patch did) or as REPLACE. */
 int fault_from_blkdebug(const json_t *objects, json_t **ret_rules, struct err *err);
+
+/* Where rules stand an object may name a preset in their place: {"preset": NAME, "params": {...}}; what else
+ * it has goes into all rules of the preset, and "id" in front of their ids. Only the form is looked at. */
+int fault_preset_rules(const json_t *given, json_t **ret_rules, struct err *err);
+/* An array of {"name", "help", "source", "verified", "params": [{"name", "default", "help"}], "rules"}. */
+json_t *fault_presets_json(void);
 
 /* A factor of times: a number, or a text, above 0. */
 int fault_parse_scale(const json_t *v, double *ret, struct err *err);

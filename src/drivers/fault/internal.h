@@ -19,13 +19,16 @@
  *   damage.c    what was done to sectors and requests, to recognise it: explain
  *   rule.c      a rule from JSON, and back
  *   index.c     from an operation and a range to the rules that may concern it
+ *   preset.c    from a preset to its rules
+ *   presets.c   the table of presets
  *   change.c    changes: drafted, then made at one instant
  *   engine.c    requests: which rule acts; waiting, holding and letting go
  *   event.c     events of the node above: arming, states, breakpoints
  *   show.c      lists, counters, events as JSON; waiting for a rule
  *   dialect.c   the rule objects of blkdebug, as rules
  *   config.c    the configuration file of blkdebug
- *   fault.c     the driver fault; rule files
+ *   rulefile.c  files of rules
+ *   fault.c     the driver fault
  *   blkdebug.c  the driver blkdebug
  */
 #ifndef DRIVERS_FAULT_INTERNAL_H
@@ -460,7 +463,7 @@ void fault_tell(struct fault_engine *e, enum fault_event_type type, const struct
 void fault_waits_check(struct fault_engine *e);
 void fault_waits_end(struct fault_engine *e);
 
-/* fault.c: a small text file, malloc'ed. @g: as in fault_read_file. */
+/* rulefile.c: a small text file, malloc'ed. @g: as in fault_read_file. */
 co_fn int fault_read_text(struct graph *g, const char *path, char **ret_text, struct err *err);
 
 /* dialect.c: one object of blkdebug's inject-error (or set-state) list, as a rule. */

@@ -112,8 +112,13 @@ FAULT_COMMAND(fault_cmd_add)
     }
     r = execute(f, "fault-add", args, &result, err);
     if (r == 0) {
-        snprintf(what, sizeof(what), "%zu rule%s%s", json_array_size(rules),
-                 json_array_size(rules) == 1 ? "" : "s", f->dry_run ? " (dry run)" : "");
+        const char *preset = json_string_value(json_object_get(f->rule, "preset"));
+        if (preset && !f->file) {
+            snprintf(what, sizeof(what), "preset %.40s%s", preset, f->dry_run ? " (dry run)" : "");
+        } else {
+            snprintf(what, sizeof(what), "%zu rule%s%s", json_array_size(rules),
+                     json_array_size(rules) == 1 ? "" : "s", f->dry_run ? " (dry run)" : "");
+        }
         say_operation(f, what, result);
     }
     return r;
@@ -123,13 +128,16 @@ FAULT_COMMAND(fault_cmd_remove)
 {
     AUTO_JSON json_t *result = NULL, *actions = json_array();
 
-    if (f->all == (f->nwords > 0)) {
-        return err_set(err, -EINVAL, "remove: which rules? Name them, or say --all");
+    json_t *tag = json_object_get(f->rule, "tag");
+
+    if (f->all + (f->nwords > 0) + (tag != NULL) != 1) {
+        return err_set(err, -EINVAL, "remove: which rules? Name them, or say --all, or --tag=NAME");
     }
-    if (f->all) {
-        int r = execute(f, "fault-remove", json_pack("{s:b}", "all", 1), &result, err);
+    if (f->all || tag) {
+        json_t *args = tag ? json_pack("{s:O}", "tag", tag) : json_pack("{s:b}", "all", 1);
+        int r = execute(f, "fault-remove", args, &result, err);
         if (r == 0) {
-            say_operation(f, "all rules removed", result);
+            say_operation(f, tag ? "removed" : "all rules removed", result);
         }
         return r;
     }
@@ -275,15 +283,18 @@ FAULT_COMMAND(fault_cmd_wait)
 /* ---- the table ---- */
 
 const struct fault_command fault_commands[] = {
-    {"list", "", "the rules of a disk, or of all, and their counters", 0, 0, fault_cmd_list},
-    {"add", "", "add the rule that options describe, and those of --file", 0, 0, fault_cmd_add},
-    {"remove", "ID...", "remove these rules, all or none; or --all", 0, INT32_MAX, fault_cmd_remove},
-    {"set", "ID", "change what options say in a rule; its counters stay", 1, 1, fault_cmd_set},
-    {"release", "[TAG]", "let go of held requests: --complete, --error=NAME or --drop", 0, 1,
+    {"list", "", "the rules of a disk, or of all, and their counters", 0, 0, false, fault_cmd_list},
+    {"add", "", "add the rule that options describe, and those of --file", 0, 0, false, fault_cmd_add},
+    {"presets", "[NAME]", "disks that failed, as rules: all, or one with its parameters", 0, 1, true,
+     fault_cmd_presets},
+    {"remove", "ID...", "remove these rules, all or none; or --all, or --tag=NAME", 0, INT32_MAX, false,
+     fault_cmd_remove},
+    {"set", "ID", "change what options say in a rule; its counters stay", 1, 1, false, fault_cmd_set},
+    {"release", "[TAG]", "let go of held requests: --complete, --error=NAME or --drop", 0, 1, false,
      fault_cmd_release},
-    {"state", "[N]", "show the states, or set one", 0, 1, fault_cmd_state},
-    {"watch", "", "show events and counters as they come, until Ctrl-C", 0, 0, fault_cmd_watch},
-    {"wait", "ID", "wait until the rule has fired --count times (1)", 1, 1, fault_cmd_wait},
-    {"dry-run", "on|off", "rules count what they would do, and do nothing", 1, 1, fault_cmd_dry_run},
+    {"state", "[N]", "show the states, or set one", 0, 1, false, fault_cmd_state},
+    {"watch", "", "show events and counters as they come, until Ctrl-C", 0, 0, false, fault_cmd_watch},
+    {"wait", "ID", "wait until the rule has fired --count times (1)", 1, 1, false, fault_cmd_wait},
+    {"dry-run", "on|off", "rules count what they would do, and do nothing", 1, 1, false, fault_cmd_dry_run},
     {0},
 };

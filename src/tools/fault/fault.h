@@ -8,6 +8,7 @@
  *   commands.c  list, add, remove, set, release, state, wait, dry-run
  *   watch.c     watch
  *   show.c      rules and events for people
+ *   presets.c   presets
  */
 #ifndef TOOLS_FAULT_FAULT_H
 #define TOOLS_FAULT_FAULT_H
@@ -60,6 +61,7 @@ struct fault_tool {
 struct fault_command {
     const char *name, *args, *summary;
     int words_min, words_max;
+    bool local;                                              /* needs no server */
     co_fn int (*run)(struct fault_tool *f, struct err *err); /* 0, or -errno with a sentence */
 };
 extern const struct fault_command fault_commands[]; /* ends with {0} */
@@ -67,6 +69,7 @@ extern const struct fault_command fault_commands[]; /* ends with {0} */
 #define FAULT_COMMAND(name) co_fn int name(struct fault_tool *f, struct err *err)
 FAULT_COMMAND(fault_cmd_list);
 FAULT_COMMAND(fault_cmd_add);
+FAULT_COMMAND(fault_cmd_presets);
 FAULT_COMMAND(fault_cmd_remove);
 FAULT_COMMAND(fault_cmd_set);
 FAULT_COMMAND(fault_cmd_release);
@@ -85,6 +88,9 @@ json_t *fault_target(const struct fault_tool *f, json_t *args);
 
 /* Put a member, as its option gave it, into the rule. */
 int fault_rule_put(json_t *rule, const char *name, const char *value, struct err *err);
+/* "--preset=NAME", and "--param=NAME=VALUE" of it. */
+int fault_rule_put_preset(json_t *rule, const char *name, struct err *err);
+int fault_rule_put_param(json_t *rule, const char *text, struct err *err);
 /* "--read": the rule is about this operation, too. */
 void fault_rule_put_op(json_t *rule, const char *op);
 /* Add the action, where the options imply it. */

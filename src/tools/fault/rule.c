@@ -63,6 +63,30 @@ int fault_rule_put(json_t *rule, const char *name, const char *value, struct err
     return r < 0 ? err_set(err, -ENOMEM, "no memory for a rule") : 0;
 }
 
+int fault_rule_put_preset(json_t *rule, const char *name, struct err *err)
+{
+    return json_object_set_new(rule, "preset", json_string(name)) < 0
+               ? err_set(err, -EINVAL, "--preset: the name is not UTF-8")
+               : 0;
+}
+
+int fault_rule_put_param(json_t *rule, const char *text, struct err *err)
+{
+    const char *equals = strchr(text, '=');
+    json_t *params = json_object_get(rule, "params");
+
+    if (!equals || equals == text) {
+        return err_set(err, -EINVAL, "--param=%s: expected NAME=VALUE", text);
+    }
+    AUTO_FREE char *name = strndup(text, (size_t)(equals - text));
+    if (!params) {
+        json_object_set_new(rule, "params", params = json_object());
+    }
+    return !name || json_object_set_new(params, name, number_or_text(equals + 1)) < 0
+               ? err_set(err, -EINVAL, "--param=%s: not UTF-8", text)
+               : 0;
+}
+
 void fault_rule_put_op(json_t *rule, const char *op)
 {
     put_more(rule, "op", json_string(op));
@@ -79,7 +103,7 @@ void fault_rule_finish(json_t *rule)
             strcmp(doc.role, "rule") != 0 && strcmp(doc.role, "selector") != 0 && !strchr(doc.role, ',');
         action = one && json_object_get(rule, doc.name) ? doc.role : action;
     }
-    if (!json_object_get(rule, "action")) {
+    if (!json_object_get(rule, "action") && !json_object_get(rule, "preset")) {
         json_object_set_new(rule, "action", json_string(action));
     }
 }

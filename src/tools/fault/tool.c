@@ -26,6 +26,8 @@ enum {
     OPT_ERROR,
     OPT_HANG,
     OPT_PASS,
+    OPT_PRESET,
+    OPT_PARAM,
     OPT_RANGE,
     OPT_SECTOR,
     OPT_OP, /* one for each word of op_words */
@@ -55,6 +57,8 @@ static const struct option fixed_options[] = {
     {"error", required_argument, NULL, OPT_ERROR},
     {"hang", no_argument, NULL, OPT_HANG},
     {"pass", no_argument, NULL, OPT_PASS},
+    {"preset", required_argument, NULL, OPT_PRESET},
+    {"param", required_argument, NULL, OPT_PARAM},
     {"range", required_argument, NULL, OPT_RANGE},
     {"sector", required_argument, NULL, OPT_SECTOR},
     {"complete", no_argument, NULL, OPT_COMPLETE},
@@ -94,6 +98,8 @@ static void print_help(void)
            "      --error=NAME     fail with this error: EIO, ENOSPC, ... (or a number)\n"
            "      --hang           are held until released\n"
            "      --pass           are passed on, whatever the rules behind say\n"
+           "      --preset=NAME    the rules of a preset; other options go into each of them\n"
+           "      --param=NAME=VALUE     a parameter of the preset; several may be given\n"
            "\n"
            "Rules, every member (add, set):\n");
     for (unsigned i = 0; fault_member_doc(i, &doc); i++) {
@@ -147,6 +153,11 @@ static int rule_option(struct fault_tool *f, int opt, const char *arg, struct er
         return put(f, "action", "hang", err);
     case OPT_PASS:
         return put(f, "action", "pass", err);
+    case OPT_PRESET:
+        f->has_rule = true;
+        return fault_rule_put_preset(f->rule, arg, err);
+    case OPT_PARAM:
+        return fault_rule_put_param(f->rule, arg, err);
     case OPT_RANGE:
         return put(f, "ranges", arg, err);
     case OPT_SECTOR:
@@ -271,7 +282,7 @@ static const struct fault_command *find_command(struct fault_tool *f, struct err
         err_set(err, -EINVAL, "%s: expected '%s%s%s'", name, name, *c->args ? " " : "", c->args);
         return NULL;
     }
-    if (!f->address) {
+    if (!f->address && !c->local) {
         err_set(err, -EINVAL, "--qmp=ADDRESS is missing, and BLKPROOF_QMP is not set");
         return NULL;
     }
@@ -289,7 +300,7 @@ static co_fn int run(void *arg)
     struct fault_tool *f = r->f;
     struct err err = {0};
 
-    int rc = client_connect(&f->client, f->address, &err);
+    int rc = r->command->local ? 0 : client_connect(&f->client, f->address, &err);
     rc = rc < 0 ? rc : r->command->run(f, &err);
     client_close(&f->client);
     if (rc < 0) {
