@@ -275,6 +275,73 @@ MEMBERS waited_members[] = {{"reached", &qmp_bool, .help = "false: the time was 
                             {0}};
 static const struct qmp_type waited = {"FaultWaited", QMP_OBJECT, .members = waited_members};
 
+/* ---- power ---- */
+
+#define DISKS(default_)                                                                                      \
+    {"devices", &qmp_str, .optional = true, .array = true, .help = "disks; default: " default_},             \
+    {                                                                                                        \
+        "node-names", &qmp_str, .optional = true, .array = true, .help = "nodes"                             \
+    }
+#define LOSSES_MAX                                                                                           \
+    {                                                                                                        \
+        "losses-max", &qmp_int, .optional = true, .help = "of each disk; default 1000"                       \
+    }
+
+static const char *const survivors_words[] = {"none",  "all",         "prefix", "random",
+                                              "older", "erase-block", NULL};
+static const struct qmp_type survivors = {"PowerSurvivors", QMP_ENUM, .values = survivors_words};
+static const char *const torn_words[] = {"none", "512", "4096", "bytes", NULL};
+static const struct qmp_type torn = {"PowerTorn", QMP_ENUM, .values = torn_words};
+static const char *const fill_words[] = {"old", "zero", "garbage", NULL};
+static const struct qmp_type fill = {"PowerFill", QMP_ENUM, .values = fill_words};
+MEMBERS power_cut_args[] = {
+    DISKS("all that have a write cache"),
+    {"survivors", &survivors, .optional = true, .help = "what of the cache survives; default: none"},
+    {"torn", &torn, .optional = true, .help = "writes may survive in part, in such units"},
+    {"fill", &fill, .optional = true, .help = "what the lost part of a torn write then holds"},
+    {"seed", &qmp_int, .optional = true, .help = "of what is left to chance"},
+    {"erase-block", &qmp_any, .optional = true, .help = "of the survivors erase-block: its size"},
+    {"off", &qmp_any, .optional = true, .help = "time without power; default 0"},
+    {"stay-off", &qmp_bool, .optional = true, .help = "no power until power-on"},
+    {"mute", &qmp_bool, .optional = true, .help = "clients that connect meanwhile wait, and are not refused"},
+    LOSSES_MAX,
+    {0}};
+MEMBERS power_members[] = {
+    {"device", &qmp_str},
+    {"node-name", &qmp_str},
+    {"size", &qmp_int, .help = "of the cache, as the other bytes"},
+    {"dirty-bytes", &qmp_int, .help = "written, and lost if the power went now"},
+    {"promised-bytes", &qmp_int, .help = "of these: the disk lied, they were flushed or FUA"},
+    {"used-bytes", &qmp_int, .help = "of the cache"},
+    {"oldest-ns", &qmp_int, .help = "age of the oldest dirty write"},
+    {"power", &qmp_bool, .help = "false: there is none"},
+    {"cuts", &qmp_int, .help = "so far"},
+    {"report", &qmp_any, .help = "of the last cut: see blkproof-write-cache(7); null: there was none"},
+    {0}};
+static const struct qmp_type power = {"PowerInfo", QMP_OBJECT, .members = power_members};
+MEMBERS power_cut_members[] = {
+    {"cut", &qmp_int, .help = "its number"}, {"disks", &power, .array = true}, {0}};
+static const struct qmp_type power_cut = {"PowerCut", QMP_OBJECT, .members = power_cut_members};
+MEMBERS power_on_args[] = {DISKS("all that have no power"), {0}};
+MEMBERS power_on_members[] = {{"disks", &qmp_int, .help = "that have got their power back"}, {0}};
+static const struct qmp_type power_on = {"PowerOn", QMP_OBJECT, .members = power_on_members};
+MEMBERS query_power_args[] = {DISKS("all that have a write cache"), LOSSES_MAX, {0}};
+
+MEMBERS group_args[] = {
+    {"name", &qmp_str, .help = "of the group"},
+    {"faults", &qmp_int, .optional = true, .help = "so many may be damaged at the same place; default 0"},
+    {"devices", &qmp_str, .array = true,
+     .help = "the disks that are copies of each other; none: the group ends"},
+    {0}};
+MEMBERS group_disk_members[] = {{"node-name", &qmp_str}, {"damaged-bytes", &qmp_int}, {0}};
+static const struct qmp_type group_disk = {"FaultGroupDisk", QMP_OBJECT, .members = group_disk_members};
+MEMBERS group_members[] = {{"name", &qmp_str},
+                           {"faults", &qmp_int},
+                           {"refused", &qmp_int, .help = "damages that did not take place"},
+                           {"members", &group_disk, .array = true},
+                           {0}};
+static const struct qmp_type group = {"FaultGroup", QMP_OBJECT, .members = group_members};
+
 /* ---- verification ---- */
 
 MEMBERS verify_members[] = {
@@ -370,6 +437,16 @@ const struct qmp_command qmp_commands[] = {
     C("query-states", qmp_query_states, NULL, &state, .returns_array = true, .flags = QMP_OOB,
       .help = "the state of every fault node"),
     C("wait-for", qmp_wait_for, wait_args, &waited, .help = "waits until a rule has fired so many times"),
+    C("power-cut", qmp_power_cut, power_cut_args, &power_cut,
+      .help = "cuts the power of disks with a write cache, all at one instant, and reports what was lost"),
+    C("power-on", qmp_power_on, power_on_args, &power_on, .help = "gives disks their power back"),
+    C("query-power", qmp_query_power, query_power_args, &power, .returns_array = true,
+      .help = "disks with a write cache: what it holds, and the report of the last power cut"),
+    C("fault-group-set", qmp_fault_group_set, group_args, &qmp_empty,
+      .help =
+          "disks are copies of each other: faults and power cuts never damage too many at the same place"),
+    C("query-fault-groups", qmp_query_fault_groups, NULL, &group, .returns_array = true, .flags = QMP_OOB,
+      .help = "these groups"),
     C("verify-query", qmp_verify_query, target_args, &verify, .returns_array = true, .flags = QMP_OOB,
       .help = "what the blkverify nodes (default: all) have found"),
     C("verify-release", qmp_verify_release, target_args, &qmp_empty, .flags = QMP_OOB,

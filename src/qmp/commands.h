@@ -48,6 +48,12 @@ QMP_RUN(qmp_hang_release);
 QMP_RUN(qmp_state_set);
 QMP_RUN(qmp_query_states);
 QMP_RUN(qmp_wait_for);
+/* cmd_power.c */
+QMP_RUN(qmp_power_cut);
+QMP_RUN(qmp_power_on);
+QMP_RUN(qmp_query_power);
+QMP_RUN(qmp_fault_group_set);
+QMP_RUN(qmp_query_fault_groups);
 /* cmd_verify.c */
 QMP_RUN(qmp_verify_query);
 QMP_RUN(qmp_verify_release);

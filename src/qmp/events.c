@@ -69,6 +69,13 @@ MEMBERS mismatch[] = {
     OPTIONAL("raw", &qmp_int),
     SUPPRESSED,
     {0}};
+MEMBERS power_cut[] = {WHERE,
+                       {"cut", &qmp_int, .help = "its number"},
+                       {"operation", &qmp_int, .help = "the number that the next request would have had"},
+                       {"legal-bytes", &qmp_int, .help = "lost, as an honest disk may"},
+                       {"illegal-bytes", &qmp_int, .help = "lost, and it must not"},
+                       {0}};
+MEMBERS power_on[] = {WHERE, {"cut", &qmp_int}, {"operation", &qmp_int}, {0}};
 MEMBERS client[] = {{"type", &qmp_str, .help = "nbd"},
                     {"client", &qmp_int, .help = "number of the client"},
                     {"export", &qmp_str},
@@ -94,6 +101,8 @@ const struct qmp_event qmp_events[] = {
     {"HANG_END", hang_end, by_rule, "and is let go"},
     {"VERIFY_MISMATCH", mismatch, by_class,
      "a blkverify node has found a mismatch: what its report file gets, with the diagnosis, or who did it"},
+    {"POWER_CUT", power_cut, NULL, "the power of a disk was cut, and what that does is done"},
+    {"POWER_ON", power_on, NULL, "it has its power again"},
     {"CLIENT_CONNECT", client, NULL, "an NBD client has chosen an export"},
     {"CLIENT_DISCONNECT", client, NULL, "and has left"},
     {"BLOCK_IMAGE_CORRUPTED", corrupted, NULL, "an image was found damaged"},

@@ -166,11 +166,12 @@ static co_fn int open_image(struct serve *s, struct image *im, unsigned flags, s
     const struct verify_settings *v = &s->verify;
     AUTO_JSON json_t *options = NULL;
 
-    if (!v->oracle && !v->on_mismatch && !v->on_injected) {
+    if (!im->write_cache && !v->oracle && !v->on_mismatch && !v->on_injected) {
         return im->opts ? node_open_opts(&s->graph, im->text, flags, &im->node, err)
                         : node_open_name(&s->graph, im->text, im->format, flags, &im->node, err);
     }
     int rc = image_options(im, &options, err);
+    rc = rc < 0 ? rc : serve_add_cache(&options, im, err);
     rc = rc < 0 ? rc : tool_add_oracle(&options, v, err);
     rc = rc < 0 ? rc : tool_verify_settings(options, v, err);
     return rc < 0 ? rc : node_open(&s->graph, options, flags, &im->node, err);
@@ -386,7 +387,7 @@ static int begin(struct serve *s)
     if (open_images(s) < 0) {
         return -1;
     }
-    if (serve_set_report(s, &err) < 0) {
+    if (serve_set_report(s, &err) < 0 || serve_set_power_report(s, &err) < 0) {
         return fail(s, &err);
     }
     s->opened = true;

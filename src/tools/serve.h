@@ -13,10 +13,11 @@ struct image {
     const char *text; /* as given */
     const char *name; /* export name */
     size_t name_len;
-    const char *format; /* or NULL */
-    bool opts;          /* --image-opts */
-    const char *id;     /* --id, or NULL */
-    char *export_name;  /* owned */
+    const char *format;      /* or NULL */
+    bool opts;               /* --image-opts */
+    const char *id;          /* --id, or NULL */
+    const char *write_cache; /* options of --write-cache, or NULL */
+    char *export_name;       /* owned */
     struct node *node;
 };
 
@@ -49,7 +50,7 @@ struct serve {
     unsigned nqmp;
     struct list places; /* of struct fuse_place */
     bool fuse_growable, fuse_allow_other;
-    const char *description, *report, *pid_file, *run, *metrics_address;
+    const char *description, *report, *power_report, *pid_file, *run, *metrics_address;
     struct verify_settings verify;
     unsigned open_flags;
     bool read_only, once, scrub, progress, json, quiet;
@@ -101,6 +102,12 @@ void serve_scrub_begin(struct serve *s);
 co_fn void serve_scrub_all(struct serve *s);
 /* Let go of the requests that on-mismatch=pause holds. */
 void serve_release(struct serve *s);
+
+/* ---- serve_power.c: write caches ---- */
+
+/* @options (nested; used up) become those of a write cache above them, if the image is to have one. */
+int serve_add_cache(json_t **options, const struct image *im, struct err *err);
+int serve_set_power_report(struct serve *s, struct err *err);
 
 /* ---- serve_qmp.c: the monitor ---- */
 

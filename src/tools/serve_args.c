@@ -39,6 +39,8 @@ enum {
     OPT_DESCRIPTION,
     OPT_QMP,
     OPT_ID,
+    OPT_WRITE_CACHE,
+    OPT_POWER_REPORT,
     OPT_FUSE,
     OPT_FUSE_GROWABLE,
     OPT_FUSE_ALLOW_OTHER,
@@ -53,6 +55,8 @@ static const struct option long_options[] = {
     {"fuse-allow-other", no_argument, NULL, OPT_FUSE_ALLOW_OTHER},
     {"export", required_argument, NULL, OPT_EXPORT},
     {"id", required_argument, NULL, OPT_ID},
+    {"write-cache", optional_argument, NULL, OPT_WRITE_CACHE},
+    {"power-report", required_argument, NULL, OPT_POWER_REPORT},
     {"qmp", required_argument, NULL, OPT_QMP},
     {"metrics", required_argument, NULL, OPT_METRICS},
     {"format", required_argument, NULL, 'f'},
@@ -101,6 +105,9 @@ static void print_help(void)
            "      --export=NAME    export name of the next image (as NAME=IMAGE)\n"
            "      --id=NAME        device name of the next image, for QMP (default: its export\n"
            "                       name, or disk0, disk1, ...)\n"
+           "      --write-cache[=OPTIONS]  the images that follow have a volatile write cache, whose power "
+           "can be\n"
+           "                       cut: size=4M,flush=lie,... (see blkproof-write-cache(7))\n"
            "  -r, --read-only      refuse to write\n"
            "  -t, --cache=MODE     writeback (default), writethrough, none, directsync or unsafe\n"
            "      --discard=MODE   unmap (default) or ignore\n"
@@ -139,6 +146,7 @@ static void print_help(void)
            "      --on-mismatch=MODE        of every verifier: stop (default), error, report or pause\n"
            "      --on-injected=MODE        where a fault rule explains it: report (default), ...\n"
            "      --report=FILE    one JSON object per mismatch of a blkverify device\n"
+           "      --power-report=FILE  one JSON object per power cut and disk\n"
            "      --scrub          compare the whole of every blkverify device before the end\n"
            "  -p, --progress       show how far the scrub is\n"
            "      --pid-file=FILE  written when clients can connect\n"
@@ -182,7 +190,7 @@ static void split_name(struct image *im)
 
 /* What the options that stand before an image have set for it. */
 struct context {
-    const char *format, *export_name, *id;
+    const char *format, *export_name, *id, *write_cache;
     bool opts;
     unsigned formats;
 };
@@ -191,8 +199,12 @@ static int add_image(struct serve *s, struct context *ctx, const char *text)
 {
     struct image *im = &s->images[s->nimages++];
 
-    *im = (struct image){
-        .text = text, .name = ctx->export_name, .format = ctx->format, .opts = ctx->opts, .id = ctx->id};
+    *im = (struct image){.text = text,
+                         .name = ctx->export_name,
+                         .format = ctx->format,
+                         .opts = ctx->opts,
+                         .id = ctx->id,
+                         .write_cache = ctx->write_cache};
     im->name_len = im->name ? strlen(im->name) : 0;
     ctx->export_name = ctx->id = NULL;
     if (!im->opts) {
@@ -361,6 +373,12 @@ static int parse_option(struct serve *s, struct context *ctx, int opt, const cha
         return 0;
     case OPT_RUN:
         s->run = arg;
+        return 0;
+    case OPT_WRITE_CACHE:
+        ctx->write_cache = arg ? arg : "";
+        return 0;
+    case OPT_POWER_REPORT:
+        s->power_report = arg;
         return 0;
     case OPT_REPORT:
         s->report = arg;

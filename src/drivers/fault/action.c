@@ -79,6 +79,8 @@ const struct fault_action fault_actions[] = {
     {"stall", "the request waits until the time of the rule is over, then goes on to the rules behind",
      .goes_on = true, .check = stall_check, .decide = stall_decide},
     {"hang", "the request is held until it is released", .holds = true, .perform = hang_perform},
+    {"power-cut", "the power of write caches is cut, and the request has no answer",
+     .perform = fault_cut_perform},
     {"pass", "the request goes to the device, whatever the rules behind say"},
     {"state", "the node changes its state, and the request goes on to the rules behind", .goes_on = true,
      .on_event = true, .check = state_check, .decide = state_decide},

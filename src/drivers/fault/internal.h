@@ -52,6 +52,7 @@ struct fault_bin;
 struct fault_data;
 struct fault_file;
 struct fault_history;
+struct wcache_cut;
 
 /* Bytes [start, end). */
 struct fault_range {
@@ -185,6 +186,9 @@ struct fault_rule {
     struct fault_interval timer_ns;
     struct timer timer;
     struct fault_engine *engine; /* of the timer */
+
+    struct wcache_cut *cut; /* action power-cut; NULL: as it is by default */
+    int cut_all;            /* fault_cut_disks */
 
     /* parameters of actions */
     int error; /* errno, positive */
@@ -351,6 +355,7 @@ co_fn void fault_delay(struct fault_engine *e, uint64_t ns);
 uint64_t fault_draw(const struct fault_engine *e, const struct fault_rule *rule, uint64_t a, uint64_t b);
 /* A generator for what is done to one request: follows from its number, operation and place. */
 struct rng fault_rng(const struct fault_engine *e, const struct fault_rule *rule, const struct req *r);
+co_fn int fault_cut_perform(struct fault_engine *e, struct fault_rule *rule, struct req *r);
 co_fn int fault_hang(struct fault_engine *e, struct fault_rule *rule, struct req *r);
 /* Let go of what a rule holds; @deadman: it was the timer. */
 unsigned fault_release_rule(struct fault_engine *e, const struct fault_rule *rule, bool deadman);

@@ -80,6 +80,10 @@ FAULT_ASK(fault_data_holds);
 FAULT_PARSE(fault_parse_history);
 FAULT_ASK(fault_history_holds);
 
+/* power.c */
+extern const char *const fault_cut_disks[];
+FAULT_PARSE(fault_parse_cut);
+
 /* file.c */
 FAULT_PARSE(fault_parse_while_file);
 FAULT_ASK(fault_file_holds);

@@ -27,6 +27,7 @@ void fault_rule_unref(struct fault_rule *rule)
     free(rule->tag);
     free(rule->ranges);
     free(rule->data);
+    free(rule->cut);
     free(rule->bins);
     free(rule->lane_free_ns);
     fault_file_free(rule->while_file);

@@ -33,6 +33,33 @@ const struct option wcache_cut_options[] = {
     {0},
 };
 
+int wcache_cut_parse(const json_t *v, struct wcache_cut *ret, struct err *err)
+{
+    AUTO_JSON json_t *given = NULL;
+    struct wcache_cut cut;
+    const char *text = json_string_value(v);
+    int r = text ? json_from_keyvals(text, NULL, &given, err) : 0;
+
+    if (!v) {
+        given = json_object();
+    } else if (r == 0 && !text && !(given = json_deep_copy(json_is_object(v) ? v : NULL))) {
+        r = err_set(err, -EINVAL, "expected an object, or \"survivors=prefix,torn=512\"");
+    }
+    r = r == 0 ? options_apply(wcache_cut_options, &cut, given, err) : r;
+    if (r < 0) {
+        return r;
+    }
+    if (json_object_size(given) > 0) {
+        return err_set(err, -EINVAL, "a power cut has no option '%.100s'",
+                       json_object_iter_key(json_object_iter(given)));
+    }
+    if (cut.erase_block % WC_PAGE) {
+        return err_set(err, -EINVAL, "erase-block: expected a multiple of 4096");
+    }
+    *ret = cut;
+    return 0;
+}
+
 static void tell(struct wcache *c, const char *event, json_t *more)
 {
     struct graph *g = c->node->graph;
@@ -195,7 +222,7 @@ static int check_nodes(struct node *const *nodes, unsigned nnodes, struct err *e
 /* At this instant. */
 static void cut_one(struct wcache *c, const struct wcache_cut *cut, unsigned turn, uint64_t number)
 {
-    uint64_t mix = c->seed + c->epoch * UINT64_C(0x9e3779b97f4a7c15);
+    uint64_t mix = c->seed + (c->epoch * WCACHE_CUT_NODES_MAX + turn) * UINT64_C(0x9e3779b97f4a7c15);
 
     c->epoch++;
     c->off = c->settling = true;

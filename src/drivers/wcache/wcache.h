@@ -41,6 +41,8 @@ struct wcache_cut {
     bool mute;            /* clients that connect meanwhile get no answer, rather than a refusal */
 };
 extern const struct option wcache_cut_options[];
+/* From an object, or from "survivors=prefix,torn=512"; NULL: the defaults. -EINVAL and a sentence. */
+int wcache_cut_parse(const json_t *v, struct wcache_cut *ret, struct err *err);
 
 /* Cut the power of all @nodes at one instant, between two operations: when this returns, no request is served
  * any more, and no client is connected. Does not wait. All or none: -EBUSY if one of them has no power

@@ -295,6 +295,13 @@ const struct fault_command fault_commands[] = {
     {"state", "[N]", "show the states, or set one", 0, 1, false, fault_cmd_state},
     {"watch", "", "show events and counters as they come, until Ctrl-C", 0, 0, false, fault_cmd_watch},
     {"wait", "ID", "wait until the rule has fired --count times (1)", 1, 1, false, fault_cmd_wait},
+    {"power-cut", "[DISK...] [survivors=...]", "cut the power of write caches, all at one instant", 0,
+     INT32_MAX, false, fault_cmd_power_cut},
+    {"power-on", "[DISK...]", "give disks their power back", 0, INT32_MAX, false, fault_cmd_power_on},
+    {"report", "[DISK...]", "what the last power cut has lost, and whether that was legal", 0, INT32_MAX,
+     false, fault_cmd_report},
+    {"copies", "NAME F DISK...", "disks are copies: never damage more than F at the same place", 2, INT32_MAX,
+     false, fault_cmd_copies},
     {"dry-run", "on|off", "rules count what they would do, and do nothing", 1, 1, false, fault_cmd_dry_run},
     {0},
 };

@@ -6,6 +6,7 @@
  *   rule.c      options to a rule, or to changes of one
  *   client.c    a QMP client
  *   commands.c  list, add, remove, set, release, state, wait, dry-run
+ *   power.c     power-cut, power-on, report, copies
  *   watch.c     watch
  *   show.c      rules and events for people
  *   presets.c   presets
@@ -75,6 +76,10 @@ FAULT_COMMAND(fault_cmd_set);
 FAULT_COMMAND(fault_cmd_release);
 FAULT_COMMAND(fault_cmd_state);
 FAULT_COMMAND(fault_cmd_dry_run);
+FAULT_COMMAND(fault_cmd_power_cut);
+FAULT_COMMAND(fault_cmd_power_on);
+FAULT_COMMAND(fault_cmd_report);
+FAULT_COMMAND(fault_cmd_copies);
 FAULT_COMMAND(fault_cmd_wait);
 FAULT_COMMAND(fault_cmd_watch);
 
