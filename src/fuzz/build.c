@@ -75,7 +75,7 @@ const char *fuzz_decoy(const struct fuzz_image *img)
 /* Runs of bytes that compress badly, a few for each megabyte: what is read wrong is seen. */
 void fuzz_data(struct fuzz_image *img, uint64_t offset, uint64_t bytes)
 {
-    uint64_t runs = 1 + rng_below(&img->rng, 3);
+    uint64_t runs = 1 + (rng_below(&img->rng, 4) == 0);
 
     for (uint64_t i = 0; i < runs && bytes > 0; i++) {
         uint64_t len = 1 + rng_below(&img->rng, MIN(bytes, UINT64_C(768)));

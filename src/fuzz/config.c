@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "base/size.h"
 #include "fuzz/internal.h"
+#include "fuzz/text.h"
 
 #define FIELDS_DEFAULT  3
 #define RECIPES_DEFAULT 10   /* percent */
@@ -205,29 +206,50 @@ int fuzz_config_bias(struct fuzz_config *c, const char *text, struct err *err)
 
 /* ---- as JSON ---- */
 
-json_t *fuzz_config_json(const struct fuzz_config *c)
+void fuzz_config_text(const struct fuzz_config *c, struct text *t)
 {
-    json_t *j = json_object(), *paths = json_array(), *set = json_object();
-
-    for (size_t i = 0; i < c->nglobs; i++) {
-        json_array_append_new(paths, json_string(c->globs[i]));
-    }
-    for (size_t i = 0; i < c->nsettings; i++) {
-        json_object_set_new(set, c->settings[i].name, json_integer((json_int_t)c->settings[i].value));
-    }
-    json_object_set_new(j, "valid", json_boolean(c->valid));
-    json_object_set_new(j, "fields", json_integer(c->fields));
-    json_object_set_new(j, "percent", json_integer(c->percent));
-    json_object_set_new(j, "recipes", json_integer(c->recipes));
-    json_object_set_new(j, "limit", json_integer((json_int_t)c->limit));
+    text_open(t, '{');
+    text_key(t, "valid");
+    text_plain(t, c->valid ? "true" : "false");
+    text_key(t, "fields");
+    text_number(t, c->fields);
+    text_key(t, "percent");
+    text_number(t, c->percent);
+    text_key(t, "recipes");
+    text_number(t, c->recipes);
+    text_key(t, "limit");
+    text_number(t, c->limit);
     if (c->recipe) {
-        json_object_set_new(j, "recipe", json_string(c->recipe));
+        text_key(t, "recipe");
+        text_string(t, c->recipe);
     }
     if (c->decoy) {
-        json_object_set_new(j, "decoy", json_string(c->decoy));
+        text_key(t, "decoy");
+        text_string(t, c->decoy);
     }
-    json_object_set_new(j, "paths", paths);
-    json_object_set_new(j, "set", set);
+    text_key(t, "paths");
+    text_open(t, '[');
+    for (size_t i = 0; i < c->nglobs; i++) {
+        text_string(t, c->globs[i]);
+    }
+    text_close(t, ']');
+    text_key(t, "set");
+    text_open(t, '{');
+    for (size_t i = 0; i < c->nsettings; i++) {
+        text_key(t, c->settings[i].name);
+        text_number(t, c->settings[i].value);
+    }
+    text_close(t, '}');
+    text_close(t, '}');
+}
+
+json_t *fuzz_config_json(const struct fuzz_config *c)
+{
+    struct text t = {0};
+
+    fuzz_config_text(c, &t);
+    json_t *j = t.failed ? NULL : json_loadb(t.p, t.used, 0, NULL);
+    free(t.p);
     return j;
 }
 

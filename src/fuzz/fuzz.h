@@ -9,7 +9,7 @@
  *   apply.c    mutations become bytes, and go again
  *   mutate.c   which field becomes hostile, and how
  *   config.c   the configuration
- *   record.c   records
+ *   record.c   records; text.c writes JSON
  *   store.c    files written and read
  *   guest.c    what a guest reads from the valid image
  *   formats.c  the list of formats
@@ -193,6 +193,8 @@ uint64_t fuzz_value(const struct fuzz_image *img, int part, uint32_t element, co
 /* Format, seed, configuration, choices, mutations. @whole: and the bytes of the valid image, so that the
  * record stands for itself when the generator has changed. NULL: no memory. */
 json_t *fuzz_image_record(struct fuzz_image *img, bool whole);
+/* The same as text, malloc'ed: ten times as fast. */
+char *fuzz_image_record_text(struct fuzz_image *img, bool whole, size_t *ret_len);
 /* As fuzz_image_make, mutations included. */
 int fuzz_image_from_record(struct fuzz_image *img, const json_t *record, struct fuzz_config *config,
                            struct err *err);

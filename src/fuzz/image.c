@@ -329,38 +329,64 @@ void fuzz_sum_make(struct fuzz_image *img, const struct fuzz_checksum *s)
     s->fn(f->bytes + s->from, s->bytes, f->bytes + s->at);
 }
 
-/* ---- hash ---- */
+/* ---- hash: of our own, so that it is the same everywhere and needs no library ---- */
 
-static uint64_t mix(uint64_t h, const uint8_t *p, size_t len)
+#define HASH_LANES 4
+#define HASH_PRIME UINT64_C(0x9e3779b185ebca87)
+
+static uint64_t mix_word(uint64_t h, uint64_t v)
 {
-    for (size_t i = 0; i < len; i++) {
-        h = (h ^ p[i]) * UINT64_C(0x100000001b3);
+    return rng_rotl((h ^ v) * HASH_PRIME, 29);
+}
+
+static uint64_t mix_text(uint64_t h, const char *s)
+{
+    while (*s) {
+        h = mix_word(h, (uint8_t)*s++);
     }
     return h;
 }
 
-static uint64_t mix_word(uint64_t h, uint64_t v)
+/* A page, in lanes that a CPU can work on at once. */
+static uint64_t mix_page(uint64_t h, const uint8_t *p)
 {
-    uint8_t bytes[8];
+    uint64_t lane[HASH_LANES] = {h, 1, 2, 3};
 
-    put_le64(bytes, v);
-    return mix(h, bytes, sizeof(bytes));
+    for (size_t i = 0; i < FUZZ_PAGE; i += 8 * HASH_LANES) {
+        for (size_t k = 0; k < HASH_LANES; k++) {
+            lane[k] = mix_word(lane[k], get_le64(p + i + 8 * k));
+        }
+    }
+    return mix_word(mix_word(mix_word(lane[0], lane[1]), lane[2]), lane[3]);
+}
+
+static uint64_t hash_file(uint64_t h, const struct fuzz_file *f)
+{
+    uint64_t pages =
+        div_up(MIN(f->size, f->foreign_bytes ? f->foreign_bytes : f->used_end * FUZZ_PAGE), FUZZ_PAGE);
+
+    for (uint64_t page = 0; page < pages; page++) {
+        uint64_t len = MIN(FUZZ_PAGE, f->size - page * FUZZ_PAGE);
+        const uint8_t *p = f->bytes + page * FUZZ_PAGE;
+        uint8_t last[FUZZ_PAGE] = {0};
+        if (!fuzz_page_used(f, page) || buffer_is_zero(p, len)) {
+            continue;
+        }
+        if (len < FUZZ_PAGE) {
+            memcpy(last, p, len);
+        }
+        h = mix_page(mix_word(h, page), len < FUZZ_PAGE ? last : p);
+    }
+    return h;
 }
 
 uint64_t fuzz_image_hash(const struct fuzz_image *img)
 {
-    uint64_t h = UINT64_C(0xcbf29ce484222325); /* FNV-1a: needs no library on any machine */
+    uint64_t h = 0;
 
     for (unsigned i = 0; i < img->files; i++) {
-        const struct fuzz_file *f = &img->file[i];
-        h = mix(mix_word(h, f->size), (const uint8_t *)f->name, strlen(f->name));
-        for (uint64_t page = 0; page * FUZZ_PAGE < f->size && page < f->room / FUZZ_PAGE; page++) {
-            uint64_t len = MIN(FUZZ_PAGE, f->size - page * FUZZ_PAGE);
-            const uint8_t *p = f->bytes + page * FUZZ_PAGE;
-            if (fuzz_page_used(f, page) && !buffer_is_zero(p, len)) {
-                h = mix(mix_word(h, page), p, len);
-            }
-        }
+        h = mix_text(mix_word(h, img->file[i].size), img->file[i].name);
+        h = hash_file(h, &img->file[i]);
     }
     return h;
 }

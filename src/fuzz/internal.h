@@ -50,6 +50,8 @@ void fuzz_operate_on(struct fuzz_image *img, struct rng *rng, const struct fuzz_
 
 /* What the configuration (or the recipe) says about a choice. */
 bool fuzz_setting_of(const struct fuzz_image *img, const char *name, uint64_t *ret_value);
+struct text;
+void fuzz_config_text(const struct fuzz_config *c, struct text *t);
 /* @plain: the path without indices. */
 bool fuzz_config_allows(const struct fuzz_config *c, const char *path, const char *plain);
 

@@ -9,6 +9,7 @@
 
 #include "base/json.h"
 #include "fuzz/internal.h"
+#include "fuzz/text.h"
 
 #define RECORD_VERSION 1
 
@@ -25,29 +26,6 @@ static const char *const op_names[] = {
     "swap",       "duplicate", "erase",      "pair",           "random-bytes", "given",
 };
 
-static json_t *hex_number(uint64_t v)
-{
-    char text[24];
-
-    snprintf(text, sizeof(text), "0x%" PRIx64, v);
-    return json_string(text);
-}
-
-static json_t *hex_bytes(const uint8_t *p, size_t len)
-{
-    static const char digits[] = "0123456789abcdef";
-    AUTO_FREE char *text = malloc(2 * len + 1);
-
-    if (!text) {
-        return NULL;
-    }
-    for (size_t i = 0; i < len; i++) {
-        text[2 * i] = digits[p[i] >> 4];
-        text[2 * i + 1] = digits[p[i] & 15];
-    }
-    return json_stringn(text, 2 * len);
-}
-
 /* The path of what the mutation is about. */
 static void path_of(const struct fuzz_image *img, const struct fuzz_mutation *m, char path[FUZZ_PATH_MAX])
 {
@@ -59,33 +37,62 @@ static void path_of(const struct fuzz_image *img, const struct fuzz_mutation *m,
     }
 }
 
-json_t *fuzz_mutation_json(const struct fuzz_image *img, const struct fuzz_mutation *m)
+static void put_values(struct text *t, const struct fuzz_mutation *m)
 {
-    json_t *j = json_object();
-    char path[FUZZ_PATH_MAX];
-
-    path_of(img, m, path);
-    json_object_set_new(j, "path", json_string(path));
-    json_object_set_new(j, "what", json_string(what_names[m->what]));
-    json_object_set_new(j, "op", json_string(m->op));
     switch (m->what) {
     case FUZZ_SET:
     case FUZZ_TRUNCATE:
-        json_object_set_new(j, "old", hex_number(m->before));
-        json_object_set_new(j, "new", hex_number(m->after));
+        text_key(t, "old");
+        text_hex(t, m->before);
+        text_key(t, "new");
+        text_hex(t, m->after);
         break;
     case FUZZ_BYTES:
-        json_object_set_new(j, "at", json_integer((json_int_t)m->after));
-        json_object_set_new(j, "new", hex_bytes(m->bytes, m->len));
+        text_key(t, "at");
+        text_number(t, m->after);
+        text_key(t, "new");
+        text_bytes(t, m->bytes, m->len);
         break;
     case FUZZ_COPY:
     case FUZZ_SWAP:
-        json_object_set_new(j, "with", json_integer((json_int_t)m->after));
+        text_key(t, "with");
+        text_number(t, m->after);
         break;
     case FUZZ_ZERO:
         break;
     }
+}
+
+static void put_mutation(struct text *t, const struct fuzz_image *img, const struct fuzz_mutation *m)
+{
+    char path[FUZZ_PATH_MAX];
+
+    path_of(img, m, path);
+    text_open(t, '{');
+    text_key(t, "path");
+    text_string(t, path);
+    text_key(t, "what");
+    text_string(t, what_names[m->what]);
+    text_key(t, "op");
+    text_string(t, m->op);
+    put_values(t, m);
+    text_close(t, '}');
+}
+
+static json_t *load(struct text *t)
+{
+    json_t *j = t->failed ? NULL : json_loadb(t->p, t->used, 0, NULL);
+
+    free(t->p);
     return j;
+}
+
+json_t *fuzz_mutation_json(const struct fuzz_image *img, const struct fuzz_mutation *m)
+{
+    struct text t = {0};
+
+    put_mutation(&t, img, m);
+    return load(&t);
 }
 
 void fuzz_mutation_text(const struct fuzz_image *img, const struct fuzz_mutation *m, char *text, size_t size)
@@ -116,28 +123,30 @@ void fuzz_mutation_text(const struct fuzz_image *img, const struct fuzz_mutation
     }
 }
 
-/* ---- writing ---- */
+/* ---- writing: as text, because thousands of them are written in a second ---- */
 
-static json_t *knobs_json(const struct fuzz_image *img)
+static void put_knobs(struct text *t, const struct fuzz_image *img)
 {
-    json_t *o = json_object();
-
+    text_open(t, '{');
     for (unsigned i = 0; i < img->knobs; i++) {
         const struct fuzz_knob *k = &img->knob[i];
         const char *label = img->file[k->file].label;
         char name[FUZZ_PATH_MAX];
-        snprintf(name, sizeof(name), "%s%s%s", label, *label ? ":" : "", k->name);
-        json_object_set_new_nocheck(
-            o, name, k->value <= INT64_MAX ? json_integer((json_int_t)k->value) : hex_number(k->value));
+        stpcpy(stpcpy(stpcpy(name, label), *label ? ":" : ""), k->name);
+        text_key(t, name);
+        if (k->value <= INT64_MAX) {
+            text_number(t, k->value);
+        } else {
+            text_hex(t, k->value);
+        }
     }
-    return o;
+    text_close(t, '}');
 }
 
 /* Pages that are used, without the zeroes at their ends. */
-static json_t *bytes_json(const struct fuzz_file *f)
+static void put_bytes(struct text *t, const struct fuzz_file *f)
 {
-    json_t *list = json_array();
-
+    text_open(t, '[');
     for (uint64_t page = 0; page * FUZZ_PAGE < f->size && page * FUZZ_PAGE < f->room; page++) {
         uint64_t at = page * FUZZ_PAGE, end = MIN(at + FUZZ_PAGE, f->size);
         while (fuzz_page_used(f, page) && end > at && f->bytes[end - 1] == 0) {
@@ -147,55 +156,93 @@ static json_t *bytes_json(const struct fuzz_file *f)
             at++;
         }
         if (fuzz_page_used(f, page) && at < end) {
-            json_array_append_new(list, json_integer((json_int_t)at));
-            json_array_append_new(list, hex_bytes(f->bytes + at, end - at));
+            text_number(t, at);
+            text_bytes(t, f->bytes + at, end - at);
         }
     }
-    return list;
+    text_close(t, ']');
 }
 
-static json_t *files_json(const struct fuzz_image *img, bool whole)
+static void put_files(struct text *t, const struct fuzz_image *img, bool whole)
 {
-    json_t *list = json_array();
-
+    text_open(t, '[');
     for (unsigned i = 0; i < img->files; i++) {
         const struct fuzz_file *f = &img->file[i];
-        json_t *o = json_object();
-        json_object_set_new(o, "label", json_string(f->label));
-        json_object_set_new(o, "name", json_string(f->name));
+        text_open(t, '{');
+        text_key(t, "label");
+        text_string(t, f->label);
+        text_key(t, "name");
+        text_string(t, f->name);
         if (f->format) {
-            json_object_set_new(o, "format", json_string(f->format->name));
+            text_key(t, "format");
+            text_string(t, f->format->name);
         }
-        json_object_set_new(o, "size", json_integer((json_int_t)f->size));
+        text_key(t, "size");
+        text_number(t, f->size);
         if (whole) {
-            json_object_set_new(o, "bytes", bytes_json(f));
+            text_key(t, "bytes");
+            put_bytes(t, f);
         }
-        json_array_append_new(list, o);
+        text_close(t, '}');
     }
-    return list;
+    text_close(t, ']');
+}
+
+static void put_record(struct text *t, const struct fuzz_image *img, bool whole)
+{
+    char seed[24];
+
+    text_open(t, '{');
+    text_key(t, "blkproof-fuzz");
+    text_number(t, RECORD_VERSION);
+    text_key(t, "format");
+    text_string(t, img->format ? img->format->name : "");
+    text_key(t, "seed"); /* as text: it may have 64 bits */
+    snprintf(seed, sizeof(seed), "%" PRIu64, img->seed);
+    text_string(t, seed);
+    text_key(t, "config");
+    fuzz_config_text(img->config, t);
+    if (img->recipe) {
+        text_key(t, "recipe");
+        text_string(t, img->recipe->id);
+    }
+    text_key(t, "layout");
+    put_knobs(t, img);
+    text_key(t, "mutations");
+    text_open(t, '[');
+    for (unsigned i = 0; i < img->mutations; i++) {
+        text_line(t);
+        put_mutation(t, img, &img->mutation[i]);
+    }
+    text_close(t, ']');
+    text_line(t);
+    text_key(t, "files");
+    put_files(t, img, whole);
+    text_key(t, "hash");
+    text_hex(t, fuzz_image_hash(img));
+    text_close(t, '}');
+    text_line(t);
 }
 
 json_t *fuzz_image_record(struct fuzz_image *img, bool whole)
 {
-    json_t *j = json_object(), *list = json_array();
-    char text[24];
+    struct text t = {0};
 
-    for (unsigned i = 0; i < img->mutations; i++) {
-        json_array_append_new(list, fuzz_mutation_json(img, &img->mutation[i]));
+    put_record(&t, img, whole);
+    return load(&t);
+}
+
+char *fuzz_image_record_text(struct fuzz_image *img, bool whole, size_t *ret_len)
+{
+    struct text t = {0};
+
+    put_record(&t, img, whole);
+    if (t.failed) {
+        free(t.p);
+        return NULL;
     }
-    json_object_set_new(j, "blkproof-fuzz", json_integer(RECORD_VERSION));
-    json_object_set_new(j, "format", img->format ? json_string(img->format->name) : json_null());
-    snprintf(text, sizeof(text), "%" PRIu64, img->seed);
-    json_object_set_new(j, "seed", json_string(text));
-    json_object_set_new(j, "config", fuzz_config_json(img->config));
-    if (img->recipe) {
-        json_object_set_new(j, "recipe", json_string(img->recipe->id));
-    }
-    json_object_set_new(j, "layout", knobs_json(img));
-    json_object_set_new(j, "mutations", list);
-    json_object_set_new(j, "files", files_json(img, whole));
-    json_object_set_new(j, "hash", hex_number(fuzz_image_hash(img)));
-    return j;
+    *ret_len = t.used;
+    return t.p;
 }
 
 /* ---- reading ---- */
@@ -440,6 +487,7 @@ int fuzz_image_from_record(struct fuzz_image *img, const json_t *record, struct 
     const json_t *files = json_object_get(record, "files");
     uint64_t hash;
 
+    img->format = NULL;
     int r = make_again(img, record, config, err);
     bool known = number_of(json_object_get(record, "hash"), &hash);
     if (r == 0 && (!known || fuzz_image_hash(img) == hash)) {

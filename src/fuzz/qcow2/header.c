@@ -168,7 +168,7 @@ void q_header_write(struct q_build *q)
                                                    .version = q->h.version,
                                                    .bytes = q->h.header_bytes,
                                                    .align = q->cluster,
-                                                   .weight = 60});
+                                                   .weight = 40});
     put_extensions(&c);
     if (name_bytes) {
         put_backing_name(&c, name_bytes);
@@ -190,18 +190,18 @@ const struct fuzz_weight q_weights[] = {
     {&qcow2_header_layout, "backing_file_offset", 3},
     {&qcow2_header_layout, "backing_file_size", 3},
     {&qcow2_header_layout, "cluster_bits", 2},
-    {&qcow2_header_layout, "size", 16},
+    {&qcow2_header_layout, "size", 8},
     {&qcow2_header_layout, "crypt_method", 1},
-    {&qcow2_header_layout, "l1_size", 16},
-    {&qcow2_header_layout, "l1_table_offset", 10},
-    {&qcow2_header_layout, "refcount_table_offset", 10},
-    {&qcow2_header_layout, "refcount_table_clusters", 8},
-    {&qcow2_header_layout, "nb_snapshots", 6},
-    {&qcow2_header_layout, "snapshots_offset", 6},
+    {&qcow2_header_layout, "l1_size", 10},
+    {&qcow2_header_layout, "l1_table_offset", 8},
+    {&qcow2_header_layout, "refcount_table_offset", 8},
+    {&qcow2_header_layout, "refcount_table_clusters", 4},
+    {&qcow2_header_layout, "nb_snapshots", 4},
+    {&qcow2_header_layout, "snapshots_offset", 4},
     {&qcow2_header_layout, "incompatible_features", 3},
     {&qcow2_header_layout, "compatible_features", 8},
     {&qcow2_header_layout, "autoclear_features", 8},
-    {&qcow2_header_layout, "refcount_order", 6},
+    {&qcow2_header_layout, "refcount_order", 3},
     {&qcow2_header_layout, "header_length", 3},
     {&qcow2_header_layout, "compression_type", 1},
     {&qcow2_l1_layout, "offset", 30},

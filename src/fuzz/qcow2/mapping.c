@@ -267,7 +267,7 @@ static bool plan_entry(struct q_build *q, struct q_map *m)
 
 static void plan_entries(struct q_build *q)
 {
-    uint64_t n = fuzz_pick(q->img, "mapped", 0, 40);
+    uint64_t n = fuzz_pick(q->img, "mapped", 0, 28);
 
     for (uint64_t i = 0; i < n && q->l2s && q->maps < Q_MAPS_MAX; i++) {
         struct q_map m = {.l2 = (uint8_t)fuzz_below(q->img, q->l2s), .kind = (uint8_t)choose_kind(q)};

@@ -116,7 +116,7 @@ static void build_luks(struct q_build *q)
 {
     struct fuzz_image *img = q->img;
     uint64_t bytes = 4096, clusters = div_up(bytes, q->cluster);
-    bool wanted = chance3(q, "luks", 3), old = fuzz_chance(img, "aes", 1);
+    bool wanted = chance3(q, "luks", 2), old = fuzz_chance(img, "aes", 1);
 
     if (fuzz_depth(img)) { /* what lies below can be read */
         return;

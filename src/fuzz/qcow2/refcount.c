@@ -128,7 +128,6 @@ void q_refcount_write(struct q_build *q)
                                            .used = (uint32_t)MIN(q->reftable_entries, (uint64_t)Q_USED),
                                            .align = q->cluster,
                                            .weight = 12});
-    fuzz_at(q->img, q->h.reftable_offset, q->cluster);
     for (unsigned i = 0; i < q->reftable_entries; i++) {
         if (block[i]) {
             put_be64(fuzz_at(q->img, q->h.reftable_offset + i * 8, 8), block[i]);

@@ -74,8 +74,8 @@ static void print_help(void)
 
 static int write_record(const struct gen *g, struct fuzz_image *img, const char *name, struct err *err)
 {
-    AUTO_JSON json_t *j = fuzz_image_record(img, g->whole);
-    AUTO_FREE char *text = j ? json_dumps(j, JSON_INDENT(1)) : NULL;
+    size_t len;
+    AUTO_FREE char *text = fuzz_image_record_text(img, g->whole, &len);
     AUTO_CLOSE int fd = openat(g->dirfd, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
 
     if (!text) {
@@ -84,8 +84,8 @@ static int write_record(const struct gen *g, struct fuzz_image *img, const char 
     if (fd < 0) {
         return err_set_errno(err, -errno, "create '%s'", name);
     }
-    ssize_t n = write(fd, text, strlen(text));
-    return n == (ssize_t)strlen(text) ? 0 : err_set_errno(err, n < 0 ? -errno : -EIO, "write '%s'", name);
+    ssize_t n = write(fd, text, len);
+    return n == (ssize_t)len ? 0 : err_set_errno(err, n < 0 ? -errno : -EIO, "write '%s'", name);
 }
 
 /* What the format cannot say has no file. */
