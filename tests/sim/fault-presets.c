@@ -39,7 +39,7 @@ SCENARIO(every_preset_is_accepted)
     json_t *p, *rule;
     size_t i, k;
 
-    CHECK(json_array_size(presets) >= 18);
+    CHECK(json_array_size(presets) >= 28);
     json_array_foreach(presets, i, p)
     {
         const char *name = json_string_value(json_object_get(p, "name"));
@@ -297,6 +297,148 @@ SCENARIO(one_fault_in_one_block)
     return 0;
 }
 
+/* ---- what is lost, or lies elsewhere ---- */
+
+SCENARIO(a_disk_vanishes_and_reappears)
+{
+    rig_open("[{'preset':'vanish-reappear'}]", "");
+    uint64_t began = loop_clock_ns();
+    at_s(began, 29);
+    CHECK_EQ(rig_read(0, 512), 0);
+    at_s(began, 31);
+    CHECK_EQ(rig_read(0, 512), -EIO);
+    at_s(began, 40);
+    CHECK_EQ(rig_read(0, 512), -EIO);
+    at_s(began, 42);
+    CHECK_EQ(rig_read(0, 512), 0);
+    at_s(began, 1000);
+    CHECK_EQ(rig_read(0, 512), 0);
+    world_close(&rig);
+    return 0;
+}
+
+SCENARIO(latent_sector_errors)
+{
+    rig_open("[{'preset':'lse','params':{'where':'256k+512k','one-in':32}}]", "");
+    rig.graph.fault = NULL;
+    unsigned bad[2048], nbad = 0;
+    for (unsigned s = 0; s < 2048; s++) {
+        uint64_t before = loop_clock_ns();
+        int r = rig_read(s * 512, 512);
+        uint64_t ms = (loop_clock_ns() - before) / NS_PER_MS;
+        CHECK(r == 0 ? ms == 0 : r == -EIO && ms >= 8 && ms <= 80);
+        CHECK(r == 0 || (s >= 512 && s < 1536));
+        bad[nbad] = s;
+        nbad += r < 0;
+    }
+    expect_rate(nbad, 1024, 1 / 32.0);
+    CHECK_EQ(rig_read(bad[0] * 512, 512), -EIO);
+    CHECK_EQ(rig_write(bad[0] * 512, 512, 'a', 0), 0);
+    CHECK_EQ(rig_read(bad[0] * 512, 512), 0);
+    CHECK_EQ(rig_read(bad[1] * 512, 512), -EIO);
+    world_close(&rig);
+    return 0;
+}
+
+/* How many of the bytes of the block at @offset are not @byte? */
+static co_fn unsigned other_bytes(uint64_t offset, char byte)
+{
+    static char buf[4096];
+    unsigned n = 0;
+    CHECK_EQ(node_read(rig.node, offset, buf, sizeof(buf)), 0);
+    for (size_t i = 0; i < sizeof(buf); i++) {
+        n += buf[i] != byte;
+    }
+    return n;
+}
+
+SCENARIO(one_block_is_another)
+{
+    static const struct {
+        const char *preset;
+        unsigned least, most;
+    } cases[] = {{"'bitrot-4k'", 4000, 4096},
+                 {"'cords-junk'", 4000, 4096},
+                 {"'cords-zero'", 4096, 4096},
+                 {"'bitrot-4k','params':{'mode':'zero','block':'8k+4k'}", 4096, 4096}};
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        char rules[128];
+        snprintf(rules, sizeof(rules), "[{'preset':%s%s}]", cases[i].preset,
+                 i < 3 ? ",'params':{'block':'8k+4k'}" : "");
+        rig_open(rules, "");
+        CHECK_EQ(rig_write(0, 64 * KiB, 'a', 0), 0);
+        CHECK_EQ(rig_read(0, 64 * KiB), 0);
+        unsigned n = other_bytes(8192, 'a');
+        CHECK(n >= cases[i].least && n <= cases[i].most);
+        CHECK_EQ(other_bytes(4096, 'a'), 0);
+        CHECK_EQ(other_bytes(12288, 'a'), 0);
+        CHECK_EQ(other_bytes(8192, 'a'), n); /* it stays */
+        CHECK_EQ(rig_write(8192, 4096, 'b', 0), 0);
+        CHECK_EQ(other_bytes(8192, 'b'), 0);
+        world_close(&rig);
+    }
+    return 0;
+}
+
+SCENARIO(a_write_is_lost_astray_or_torn)
+{
+    rig_open("[{'preset':'lost-write','params':{'nth':2}}]", "");
+    for (int i = 0; i < 3; i++) {
+        CHECK_EQ(rig_write((uint64_t)i * 4096, 4096, 'a', 0), 0);
+    }
+    CHECK(below(0) == 'a' && below(4096) == 0 && below(8192) == 'a');
+    world_close(&rig);
+
+    rig_open("[{'preset':'misdirected-write'}]", "");
+    CHECK_EQ(rig_write(4096, 4096, 'a', 0), 0);
+    CHECK(below(4096) == 0 && below(12288) == 'a' && below(16383) == 'a' && below(16384) == 0);
+    CHECK_EQ(rig_write(4096, 4096, 'b', 0), 0);
+    CHECK(below(4096) == 'b' && below(12288) == 'a');
+    world_close(&rig);
+
+    static const struct {
+        const char *preset;
+        uint64_t unit;
+    } torn[] = {{"torn-512", 512}, {"torn-4k", 4096}};
+    for (size_t i = 0; i < ARRAY_SIZE(torn); i++) {
+        char rules[64];
+        snprintf(rules, sizeof(rules), "[{'preset':'%s'}]", torn[i].preset);
+        rig_open(rules, "");
+        CHECK_EQ(rig_write(128 * KiB, torn[i].unit, 'a', 0), 0); /* nothing to tear */
+        CHECK_EQ(rig_write(0, 64 * KiB, 'a', 0), 0);
+        uint64_t done = 0;
+        while (done < 64 * KiB && below(done) == 'a') {
+            done++;
+        }
+        CHECK(done > 0 && done < 64 * KiB && done % torn[i].unit == 0);
+        CHECK_EQ(below(65535), 0);
+        CHECK_EQ(rig_write(0, 64 * KiB, 'a', 0), 0);
+        CHECK_EQ(below(65535), 'a');
+        world_close(&rig);
+    }
+    return 0;
+}
+
+SCENARIO(a_write_is_accepted_and_the_flush_fails)
+{
+    rig_open("[{'preset':'deferred-write-error','params':{'nth':2}}]", "");
+    CHECK_EQ(rig_write(0, 4096, 'a', 0), 0);
+    CHECK_EQ(node_flush(rig.node), 0);
+    CHECK_EQ(rig_write(0, 4096, 'b', 0), 0);
+    CHECK_EQ(node_flush(rig.node), -EIO);
+    CHECK_EQ(node_flush(rig.node), 0);
+    CHECK_EQ(below(0), 'a');
+    world_close(&rig);
+    rig_open("[{'preset':'deferred-write-error','params':{'report':'always'}}]", "");
+    CHECK_EQ(rig_write(0, 4096, 'b', 0), 0);
+    CHECK_EQ(node_flush(rig.node), -EIO);
+    CHECK_EQ(node_flush(rig.node), -EIO);
+    CHECK_EQ(change(rig.node, FAULT_CLEAR, NULL, NULL), 0);
+    CHECK_EQ(node_flush(rig.node), 0);
+    world_close(&rig);
+    return 0;
+}
+
 SCENARIO(a_disk_becomes_silent)
 {
     static struct bg b[3];
@@ -336,6 +478,11 @@ int main(void)
         cmocka_unit_test(a_preset_in_short),
         cmocka_unit_test(one_write_or_flush_fails_and_the_disk_is_good_again),
         cmocka_unit_test(one_fault_in_one_block),
+        cmocka_unit_test(a_disk_vanishes_and_reappears),
+        cmocka_unit_test(latent_sector_errors),
+        cmocka_unit_test(one_block_is_another),
+        cmocka_unit_test(a_write_is_lost_astray_or_torn),
+        cmocka_unit_test(a_write_is_accepted_and_the_flush_fails),
         cmocka_unit_test(a_disk_becomes_silent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -9,6 +9,10 @@
 #define FAILSLOW "Gunawi et al., Fail-Slow at Scale, FAST 2018"
 #define FSYNC    "Rebello et al., Can Applications Recover from fsync Failures?, ATC 2020"
 #define CORDS    "Ganesan et al., Redundancy Does Not Imply Fault Tolerance, FAST 2017"
+#define LSE      "Bairavasundaram et al., An Analysis of Latent Sector Errors in Disk Drives, SIGMETRICS 2007"
+#define ROT      "Bairavasundaram et al., An Analysis of Data Corruption in the Storage Stack, FAST 2008"
+#define FLYING   "Zheng et al., PFE, errors of flash in the iSCSI target tgt"
+#define ALICE    "Pillai et al., All File Systems Are Not Created Equal, OSDI 2014"
 #define MITAKE   "Mitake, blkdebug rules over QMP (patches), qemu-devel 2014"
 #define EBS      "Amazon EBS User Guide, Latency injection (AWS FIS aws:ebs:volume-io-latency)"
 #define ADR      "One-Size-Fits-None: slow-fault tolerance (ADR), NSDI 2025"
@@ -89,6 +93,59 @@ const struct fault_preset fault_presets[] = {
      "[{\"id\": \"worsens\", \"state\": 1, \"action\": \"state\", \"timer\": \"$good\", \"new-state\": 2},"
      " {\"id\": \"recovers\", \"state\": 2, \"action\": \"state\", \"timer\": \"$bad\", \"new-state\": 1},"
      " {\"id\": \"slow\", \"state\": 2, \"action\": \"delay\", \"times\": \"$factor\"}]"},
+    {"vanish-reappear",
+     "the device vanishes, and comes back; when and for how long is ours",
+     FAILSLOW,
+     false,
+     {{"after", "\"30s\"", "it vanishes at the first request behind this time"},
+      {"down", "\"10s\"", "how long"}},
+     "[{\"op\": \"any\", \"at\": \"$after\", \"action\": \"disconnect\", \"down\": \"$down\"}]"},
+    {"lse",
+     "latent bad sectors near each other, in 10 MB as in the paper, that a write repairs; how many, and the "
+     "tries, are ours",
+     LSE,
+     false,
+     {{"where", "\"0+10M\"", "ranges in which they lie"},
+      {"one-in", "2048", "one sector in so many is bad"},
+      {"repair", "\"write\"", "write, or never"},
+      {"tries", "10", "the drive tries up to so often before it gives up"}},
+     "[{\"op\": [\"read\", \"write\", \"zero\"], \"ranges\": \"$where\", \"action\": \"bad-sectors\", "
+     "\"one-in\": \"$one-in\","
+     "  \"repair\": \"$repair\", \"retries\": \"$tries\", \"retry-time\": \"8ms\"}]"},
+    {"bitrot-4k",
+     "a block of 4 KiB has decayed when it is next read, and stays so",
+     ROT,
+     true,
+     {{"block", "\"0+4k\"", "which one"}, {"mode", "\"random\"", "random or zero"}},
+     "[{\"op\": \"read\", \"ranges\": \"$block\", \"overlap\": \"split\", \"count\": 1, \"action\": "
+     "\"corrupt\","
+     "  \"mode\": \"$mode\", \"length\": 4096, \"where\": \"media\"}]"},
+    {"lost-write",
+     "a write is acknowledged and never done",
+     ROT,
+     true,
+     {{"nth", "1", "which write"}},
+     "[{\"op\": \"write\", \"nth\": \"$nth\", \"action\": \"lost\"}]"},
+    {"misdirected-write",
+     "a write goes to another place, and is lost at its own; 8 KiB away is what PFE does",
+     ROT "; " FLYING,
+     false,
+     {{"nth", "1", "which write"}, {"by", "\"8k\"", "how far away"}},
+     "[{\"op\": \"write\", \"nth\": \"$nth\", \"action\": \"misdirect\", \"by\": \"$by\"}]"},
+    {"torn-512",
+     "of a write only the first sectors are done",
+     ALICE,
+     false,
+     {{"nth", "1", "which write of two sectors or more"}},
+     "[{\"op\": \"write\", \"request-size\": \"1k+\", \"nth\": \"$nth\", \"action\": \"torn\", \"unit\": "
+     "512}]"},
+    {"torn-4k",
+     "of a write only the first blocks of 4 KiB are done",
+     ALICE,
+     false,
+     {{"nth", "1", "which write of two blocks or more"}},
+     "[{\"op\": \"write\", \"request-size\": \"8k+\", \"nth\": \"$nth\", \"action\": \"torn\", \"unit\": "
+     "4096}]"},
     {"fsyncgate-once",
      "one write fails, and the disk is good again: the file system marks its pages clean",
      FSYNC,
@@ -101,6 +158,13 @@ const struct fault_preset fault_presets[] = {
      true,
      {{"nth", "1", "which flush"}, {"errno", "\"EIO\"", "the error"}},
      "[{\"op\": \"flush\", \"nth\": \"$nth\", \"action\": \"error\", \"errno\": \"$errno\"}]"},
+    {"deferred-write-error",
+     "a write is accepted, its data is lost, and the next flush fails",
+     FSYNC,
+     true,
+     {{"nth", "1", "which write"}, {"report", "\"once\"", "one flush fails; or always: all"}},
+     "[{\"op\": \"write\", \"nth\": \"$nth\", \"action\": \"deferred-error\", \"data\": \"drop\", "
+     "\"report\": \"$report\"}]"},
     {"silent",
      "requests are accepted and never answered, until they are released",
      MITAKE,
@@ -123,6 +187,22 @@ const struct fault_preset fault_presets[] = {
       {"errno", "\"EIO\"", "the error"}},
      "[{\"op\": \"$op\", \"ranges\": \"$block\", \"count\": 1, \"action\": \"error\", \"errno\": "
      "\"$errno\"}]"},
+    {"cords-zero",
+     "one fault in one block: it reads as zeroes",
+     CORDS,
+     true,
+     {{"block", "\"0+4k\"", "which one"}},
+     "[{\"op\": \"read\", \"ranges\": \"$block\", \"overlap\": \"split\", \"count\": 1, \"action\": "
+     "\"corrupt\","
+     "  \"mode\": \"zero\", \"length\": 4096, \"where\": \"media\"}]"},
+    {"cords-junk",
+     "one fault in one block: it reads as junk",
+     CORDS,
+     true,
+     {{"block", "\"0+4k\"", "which one"}},
+     "[{\"op\": \"read\", \"ranges\": \"$block\", \"overlap\": \"split\", \"count\": 1, \"action\": "
+     "\"corrupt\","
+     "  \"mode\": \"random\", \"length\": 4096, \"where\": \"media\"}]"},
     {"fis-sustained",
      "500 ms for half of the reads and all writes, 15 minutes",
      EBS,
