@@ -6,6 +6,7 @@
 #include "fuzz/format.h"
 
 extern const struct fuzz_format fuzz_qcow2, fuzz_raw;
-extern const struct fuzz_format fuzz_qcow1, fuzz_qed, fuzz_vdi, fuzz_vpc, fuzz_parallels;
+extern const struct fuzz_format fuzz_qcow1, fuzz_qed, fuzz_vdi, fuzz_vpc, fuzz_parallels, fuzz_vmdk,
+    fuzz_vhdx;
 
 #endif

@@ -130,7 +130,8 @@ const struct layout vhdx_locator_entry_layout = {"VHDX parent locator entry", lo
 static const struct field bat_fields[] = {
     LE("state", FIELD_ENUM, 0, 8, .mask = 7, .values = states, .max = 7),
     LE("reserved", FIELD_RESERVED, 0, 8, .mask = 0xffff8, .shift = 3),
-    LE("file_offset_mb", FIELD_OFFSET, 0, 8, .mask = ~UINT64_C(0xfffff), .shift = 20, .what = "in MiB"),
+    LE("file_offset_mb", FIELD_OFFSET, 0, 8, .unit = MiB, .mask = ~UINT64_C(0xfffff), .shift = 20,
+       .what = "in MiB"),
     {0},
 };
 const struct layout vhdx_bat_layout = {"VHDX BAT entry", bat_fields, 8, 0};

@@ -33,12 +33,14 @@ static const struct field header_fields[] = {
     LE("flags", FIELD_FLAGS, 8, 4, .values = flags),
     LE("capacity", FIELD_COUNT, 12, 8, .what = "sectors of the extent, a multiple of grain_size"),
     LE("grain_size", FIELD_COUNT, 20, 8, .min = 1, .max = 0x200000, .what = "a power of two; at least 8"),
-    LE("descriptor_offset", FIELD_OFFSET, 28, 8, .what = "of the embedded descriptor; 0: none"),
-    LE("descriptor_size", FIELD_LENGTH, 36, 8, .what = "room for the descriptor"),
+    LE("descriptor_offset", FIELD_OFFSET, 28, 8, .unit = 512, .what = "of the embedded descriptor; 0: none"),
+    LE("descriptor_size", FIELD_LENGTH, 36, 8, .unit = 512, .what = "room for the descriptor"),
     LE("num_gtes_per_gt", FIELD_COUNT, 44, 4, .min = 512, .max = 512, .what = "entries of a grain table"),
-    LE("rgd_offset", FIELD_OFFSET, 48, 8, .what = "of the redundant grain directory"),
-    LE("gd_offset", FIELD_OFFSET, 56, 8, .what = "of the grain directory; all ones: the footer tells it"),
-    LE("overhead", FIELD_LENGTH, 64, 8, .what = "what metadata takes, in front of the first grain"),
+    LE("rgd_offset", FIELD_OFFSET, 48, 8, .unit = 512, .what = "of the redundant grain directory"),
+    LE("gd_offset", FIELD_OFFSET, 56, 8, .unit = 512,
+       .what = "of the grain directory; all ones: the footer tells it"),
+    LE("overhead", FIELD_LENGTH, 64, 8, .unit = 512,
+       .what = "what metadata takes, in front of the first grain"),
     LE("unclean_shutdown", FIELD_NUMBER, 72, 1, .max = 1),
     LE("newlines", FIELD_CODE, 73, 4, .min = VMDK_NEWLINES, .max = VMDK_NEWLINES,
        .what = "\"\\n \\r\\n\": shows what a text transfer changed"),
@@ -54,7 +56,7 @@ static const struct field cowd_fields[] = {
     LE("flags", FIELD_FLAGS, 8, 4),
     LE("disk_sectors", FIELD_COUNT, 12, 4),
     LE("granularity", FIELD_COUNT, 16, 4, .min = 1, .max = 0x200000, .what = "sectors of a grain"),
-    LE("gd_offset", FIELD_OFFSET, 20, 4, .what = "of the grain directory"),
+    LE("gd_offset", FIELD_OFFSET, 20, 4, .unit = 512, .what = "of the grain directory"),
     LE("gd_entries", FIELD_COUNT, 24, 4, .what = "of the grain directory"),
     LE("file_sectors", FIELD_COUNT, 28, 4, .what = "next free sector"),
     LE("cylinders", FIELD_COUNT, 32, 4),
@@ -74,13 +76,14 @@ static const struct field cowd_fields[] = {
 const struct layout vmdk_cowd_layout = {"VMDK COWD header", cowd_fields, 2048, 0};
 
 static const struct field gd_fields[] = {
-    LE("offset", FIELD_OFFSET, 0, 4, .what = "of the grain table; 0: none"),
+    LE("offset", FIELD_OFFSET, 0, 4, .unit = 512, .what = "of the grain table; 0: none"),
     {0},
 };
 const struct layout vmdk_gd_layout = {"VMDK grain directory entry", gd_fields, 4, 0};
 
 static const struct field gt_fields[] = {
-    LE("offset", FIELD_OFFSET, 0, 4, .what = "of the grain; 0: none; 1: reads as zeroes, where flags say so"),
+    LE("offset", FIELD_OFFSET, 0, 4, .unit = 512,
+       .what = "of the grain; 0: none; 1: reads as zeroes, where flags say so"),
     {0},
 };
 const struct layout vmdk_gt_layout = {"VMDK grain table entry", gt_fields, 4, 0};
