@@ -75,7 +75,7 @@ static void choose_disk(struct fuzz_image *img, struct vhdx *v)
         v->units = choose_numbers(img, v->unit, (unsigned)MIN(v->parent ? units_max / 2 : units_max, wanted),
                                   v->blocks);
     }
-    v->log_entries = fuzz_chance(img, "log", 15) && v->units && !fuzz_depth(img)
+    v->log_entries = fuzz_chance(img, "log", 15) && v->units && !v->parent && !fuzz_depth(img)
                          ? (unsigned)fuzz_pick(img, "log_entries", 1, VHDX_LOG_ENTRIES_MAX)
                          : 0;
 }
