@@ -58,6 +58,16 @@ has() { equal "$(dd if="$1" bs=1 skip="$2" count="$3" status=none | od -An -v -t
     has a.raw 0 16384 1
 }
 
+@test "replay: the first write comes again over the second" {
+    with replay 'write -q -P 1 0 4k' 'write -q -P 2 0 4k' 'write -q -P 3 8k 4k' 'write -q -P 4 16k 4k' 'read -q -P 1 0 4k'
+    equal "$status:$output" "0:"
+}
+
+@test "stale: what was there two writes ago, once" {
+    with stale 'write -q -P 1 0 4k' 'write -q -P 2 0 4k' 'read -q -P 2 0 4k' 'write -q -P 3 0 4k' 'read -q -P 1 0 4k' 'read -q -P 3 0 4k'
+    equal "$output" ""
+}
+
 @test "bad-sectors: until they are written" {
     with bad-sectors 'read -q 0 4k' 'read -q 4k 512' 'write -q 4k 512' 'read -q 4k 512' 'read -q 5632 512'
     equal "$output" $'read failed: Input/output error\nread failed: Input/output error'

@@ -310,7 +310,14 @@ FAULT_PERFORM(fault_corrupt_perform)
     if (!buf) {
         return -ENOMEM;
     }
+    bool decays = r->op == REQ_READ && rule->how.where == WHERE_MEDIA;
+    if (decays) { /* other reads see it when it is remembered */
+        fault_claim(e, r->offset, r->offset + r->bytes);
+    }
     int ret = r->op == REQ_READ ? corrupt_read(e, rule, r, buf) : corrupt_write(e, rule, r, buf);
+    if (decays) {
+        fault_unclaim(e);
+    }
     buf_put(buf, PIECE_BYTES + FAULT_BLOCK_BYTES);
     return ret;
 }

@@ -134,15 +134,19 @@ FAULT_CONCERNS(fault_misdirect_concerns)
 FAULT_PERFORM(fault_misdirect_perform)
 {
     uint64_t target = target_of(e, rule, r);
-    int ret = r->op != REQ_READ && rule->how.keep ? fault_pass(e, r) : 0;
 
     if (target == UINT64_MAX) { /* the device was larger when it was asked */
         return fault_pass(e, r);
     }
-    ret = ret < 0 ? ret
-                  : go_astray(e, rule, r, 0, r->bytes, target,
-                              r->op == REQ_READ ? "misdirected read" : "misdirected write");
+    if (r->op == REQ_READ) {
+        return go_astray(e, rule, r, 0, r->bytes, target, "misdirected read");
+    }
+    fault_claim(e, target, target + r->bytes);
+    int ret = rule->how.keep ? fault_pass(e, r) : 0;
+    ret = ret < 0 ? ret : go_astray(e, rule, r, 0, r->bytes, target, "misdirected write");
     look_where_meant(e, rule, r, "misdirected write, lost here");
+    fault_unclaim(e);
+
     return ret;
 }
 
@@ -179,11 +183,19 @@ FAULT_PERFORM(fault_wrap_perform)
     if (r->op == REQ_STATUS) {
         return wrap_status(e, rule, r);
     }
+    if (r->op != REQ_READ) {
+        uint64_t first = r->offset % size;
+        bool once = r->bytes <= size - first;
+        fault_claim(e, once ? first : 0, once ? first + r->bytes : size);
+    }
     for (uint64_t at = 0, bytes; ret == 0 && at < r->bytes; at += bytes) {
         uint64_t target = (r->offset + at) % size;
         bytes = MIN(r->bytes - at, size - target);
         ret = go_astray(e, rule, r, at, bytes, target, "wrapped around");
     }
     look_where_meant(e, rule, r, "wrapped around, lost here");
+    if (r->op != REQ_READ) {
+        fault_unclaim(e);
+    }
     return ret;
 }

@@ -195,20 +195,11 @@ FAULT_PERFORM(fault_lost_perform)
 
 /* ---- deferred-error ---- */
 
-void fault_failing_count(struct fault_engine *e)
-{
-    e->nfailing = 0;
-    for (unsigned i = 0; i < e->list.nrules; i++) {
-        e->nfailing += e->list.rules[i]->run.failing;
-    }
-    fault_engine_stand(e);
-}
-
 static int fail_for(struct fault_engine *e, struct fault_rule *rule, const struct req *r)
 {
     if (rule->how.report == REPORT_ONCE) {
         rule->run.failing = false;
-        fault_failing_count(e);
+        fault_engine_count(e);
     }
     fault_damage_result(e, rule, r, -rule->error);
     return -rule->error;
@@ -241,6 +232,6 @@ FAULT_PERFORM(fault_deferred_perform)
         return ret;
     }
     rule->run.failing = !rule->removed;
-    fault_failing_count(e);
+    fault_engine_count(e);
     return r->flags & REQ_FUA ? fail_for(e, rule, r) : 0;
 }

@@ -60,6 +60,14 @@ FAULT_PERFORM(fault_bad_perform);
 FAULT_CHECK(fault_corrupt_check);
 FAULT_PERFORM(fault_corrupt_perform);
 
+/* replay.c */
+FAULT_PERFORM(fault_replay_perform);
+
+/* generations.c */
+FAULT_CHECK(fault_stale_check);
+FAULT_CONCERNS(fault_stale_concerns);
+FAULT_PERFORM(fault_stale_perform);
+
 /* action_gone.c: the disk goes away */
 FAULT_PERFORM(fault_disconnect_perform);
 

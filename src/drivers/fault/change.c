@@ -320,10 +320,11 @@ static void release_removed(struct fault_engine *e, struct fault_list *before)
         if (before->rules[i]->removed) {
             fault_timer_stop(before->rules[i]);
             before->rules[i]->run.failing = false;
+            fault_replays_drop(e, before->rules[i]);
             fault_release_rule(e, before->rules[i], false);
         }
     }
-    fault_failing_count(e);
+    fault_engine_count(e);
 }
 
 static void commit(struct draft *d)

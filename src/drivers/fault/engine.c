@@ -19,10 +19,17 @@ void fault_engine_init(struct fault_engine *e, struct node *n)
     list_init(&e->stopped);
     list_init(&e->away);
     list_init(&e->overlay.sectors);
+    list_init(&e->replays);
+    list_init(&e->replaying);
+    list_init(&e->passages);
+    co_queue_init(&e->replayed);
+    co_queue_init(&e->passing);
+    co_mutex_init(&e->claiming);
 }
 
 void fault_engine_finish(struct fault_engine *e)
 {
+    fault_replays_end(e);
     fault_timers_end(e);
     for (unsigned i = 0; i < e->list.nrules; i++) {
         fault_rule_unref(e->list.rules[i]);
@@ -35,6 +42,7 @@ void fault_engine_finish(struct fault_engine *e)
     fault_breaks_end(e);
     fault_away_end(e);
     fault_overlay_finish(e);
+    fault_generations_finish(e);
     fault_damage_finish(e);
 }
 
@@ -50,9 +58,23 @@ void fault_engine_look(struct fault_engine *e)
                  !(n->flags & OPEN_WRITETHROUGH);
 }
 
+void fault_engine_count(struct fault_engine *e)
+{
+    e->nfailing = e->nastray = 0;
+    for (unsigned i = 0; i < e->list.nrules; i++) {
+        const struct fault_rule *rule = e->list.rules[i];
+        e->nfailing += rule->run.failing;
+        e->nastray += fault_actions[rule->action].astray && rule->enabled;
+    }
+    fault_generations_look(e);
+    fault_engine_stand(e);
+}
+
 void fault_engine_stand(struct fault_engine *e)
 {
-    bool standing = e->damage.nmedia > 0 || e->overlay.count > 0 || e->nfailing > 0 || !list_empty(&e->away);
+    bool astray = e->nastray > 0 || !list_empty(&e->replays) || !list_empty(&e->replaying);
+    bool standing = astray || e->damage.nmedia > 0 || e->overlay.count > 0 || e->nfailing > 0 ||
+                    e->generations || !list_empty(&e->away);
 
     if (standing != e->standing) {
         e->standing = standing;
@@ -342,6 +364,7 @@ void fault_engine_unhold(struct node *n, bool ending)
     e->ending |= ending;
     if (ending) {
         fault_away_end(e);
+        fault_replays_drop(e, NULL);
     }
     list_for_each_safe (h, tmp, &e->held, link) {
         let_go(h, FAULT_COMPLETE, 0, false);
@@ -395,7 +418,9 @@ static co_fn int flush(struct fault_engine *e, struct req *r)
 
 int fault_pass(struct fault_engine *e, struct req *r)
 {
-    int ret = r->op == REQ_FLUSH ? flush(e, r) : fault_below(e, r);
+    int ret = r->op == REQ_FLUSH                        ? flush(e, r)
+              : e->generations && makes_contents(r->op) ? fault_generations_write(e, r)
+                                                        : fault_below(e, r);
 
     if (UNLIKELY(e->damage.nmedia) && ret == 0 && makes_contents(r->op)) {
         fault_damage_overwritten(e, r);
@@ -505,21 +530,44 @@ static co_fn int with_needs(struct fault_engine *e, struct req *r)
     return whole ? remembered(e, r) : in_pieces(e, r);
 }
 
-int fault_engine_io(struct node *n, struct req *r)
+static co_fn int by_rules(struct fault_engine *e, struct req *r)
 {
-    struct fault_engine *e = fault_engine_of(n);
     const struct fault_index *x = e->list.index;
     struct fault_verdict v = {0};
 
-    if (UNLIKELY(!list_empty(&e->away))) {
-        return fault_away_io(e, r);
-    }
     if (UNLIKELY(x && x->needs)) {
         return with_needs(e, r);
     }
     if (LIKELY(!x) || x->classes[r->op].nalways + x->classes[r->op].nspans == 0) {
-        return LIKELY(!e->standing) ? node_io(node_below(n), r) : fault_pass(e, r);
+        return LIKELY(!e->standing) ? node_io(node_below(e->node), r) : fault_pass(e, r);
     }
     decide(e, r, &v);
     return carry_out(e, r, &v);
+}
+
+/* What rules have done, or may do to other places, concerns this one, too. */
+static co_fn int with_standing(struct fault_engine *e, struct req *r)
+{
+    struct fault_passage p;
+
+    if (!list_empty(&e->away)) {
+        return fault_away_io(e, r);
+    }
+    if (e->nastray == 0 && list_empty(&e->replays) && list_empty(&e->replaying)) {
+        return by_rules(e, r);
+    }
+    fault_passage_enter(e, &p, r);
+    int ret = by_rules(e, r);
+    fault_passage_leave(e, &p);
+    if (ret == 0 && makes_contents(r->op)) {
+        fault_replays_tick(e);
+    }
+    return ret;
+}
+
+int fault_engine_io(struct node *n, struct req *r)
+{
+    struct fault_engine *e = fault_engine_of(n);
+
+    return UNLIKELY(e->standing) ? with_standing(e, r) : by_rules(e, r);
 }

@@ -15,6 +15,9 @@
  *   timer.c     states that change by themselves
  *   action.c    the table of actions: one row, and one function, each
  *   action_*.c  those that need more than a few lines (actions.h)
+ *   claim.c     what rules do to other places meets nobody there
+ *   replay.c    writes that are made again
+ *   generations.c  what was there before, for stale reads
  *   overlay.c   lost writes that a cache still shows
  *   damage.c    what was done to sectors and requests, to recognise it: explain
  *   rule.c      a rule from JSON, and back
@@ -90,6 +93,7 @@ struct fault_action {
     const char *name, *help;
     bool goes_on;  /* the rules behind are asked too */
     bool holds;    /* how long it takes has nothing to do with the device */
+    bool astray;   /* what it does to other places than the request's must meet nobody: claim.c */
     bool on_event; /* with the selector event it acts on the event itself, not on the requests after it */
     int error;     /* it makes requests fail, with this unless the rule says otherwise; 0: it does not */
     /* Operations it can do something to (0: all), and those that a rule without op concerns (0: the usual
@@ -113,7 +117,7 @@ extern const struct fault_action fault_actions[]; /* ends with {0} */
 struct fault_how {
     int persist, mode, where, retry, data, report, away, repair, visible;
     uint64_t persist_bytes, unit, size, bits, bit, byte, value, length, one_in, retries, retry_ns, down_ns;
-    uint64_t lba_bit, cache_bytes;
+    uint64_t lba_bit, cache_bytes, age, after;
     int64_t by;
     bool keep;
 };
@@ -310,6 +314,15 @@ struct fault_engine { /* the state of a node begins with it */
     struct fault_damage damage;
     uint64_t damage_limit; /* option: sectors */
     struct fault_overlay overlay;
+    struct fault_generations *generations; /* NULL: no rule wants them */
+    struct list replays, replaying;        /* waiting; under way: replay.c */
+    uint64_t replay_bytes;
+    struct co_queue replayed;
+    struct list passages; /* requests on their way, while there are rules that go astray: claim.c */
+    struct fault_range claimed;
+    struct co_mutex claiming;
+    struct co_queue passing;
+    unsigned nastray;  /* such rules */
     struct list away;  /* while it has entries, the disk has gone: action_gone.c */
     unsigned nfailing; /* rules that wait for a flush to fail */
     bool standing;     /* requests that no rule concerns need a look, too: fault_pass */
@@ -317,7 +330,7 @@ struct fault_engine { /* the state of a node begins with it */
 
 /* Before anything else; never fails. */
 void fault_engine_init(struct fault_engine *e, struct node *n);
-void fault_engine_finish(struct fault_engine *e);
+co_fn void fault_engine_finish(struct fault_engine *e);
 /* When opened, and after each change of rules or breakpoints. */
 void fault_engine_look(struct fault_engine *e);
 static inline struct fault_engine *fault_engine_of(const struct node *n)
@@ -347,6 +360,8 @@ void fault_rule_fires(struct fault_engine *e, struct fault_rule *rule, const str
 co_fn int fault_below(struct fault_engine *e, struct req *r);
 /* Perform the request below, as if there were no rule, and keep the books of what rules have done before. */
 co_fn int fault_pass(struct fault_engine *e, struct req *r);
+/* Rules have changed, or what they remember. */
+void fault_engine_count(struct fault_engine *e);
 /* Something stands, or does not any more: see standing. */
 void fault_engine_stand(struct fault_engine *e);
 /* Wait; less if the node is about to close. */
@@ -401,6 +416,35 @@ void fault_timer_stop(struct fault_rule *rule);
 /* file.c */
 void fault_file_free(struct fault_file *f); /* NULL is fine */
 
+/* claim.c */
+
+struct fault_passage { /* in the frame of the request */
+    struct list link;
+    struct co *co;
+    struct fault_range range;
+    bool claims; /* it waits for a claim */
+};
+co_fn void fault_passage_enter(struct fault_engine *e, struct fault_passage *p, const struct req *r);
+void fault_passage_leave(struct fault_engine *e, struct fault_passage *p);
+/* Have [@start, @end) for oneself; before anything is done for the request. */
+co_fn void fault_claim(struct fault_engine *e, uint64_t start, uint64_t end);
+void fault_unclaim(struct fault_engine *e);
+
+/* replay.c */
+
+/* A change of contents has been made: those whose time has come go off. */
+void fault_replays_tick(struct fault_engine *e);
+/* The rule has been removed (NULL: each has): what waits is not made any more. */
+void fault_replays_drop(struct fault_engine *e, const struct fault_rule *rule);
+co_fn void fault_replays_end(struct fault_engine *e);
+
+/* generations.c */
+
+void fault_generations_look(struct fault_engine *e); /* rules have changed */
+void fault_generations_finish(struct fault_engine *e);
+/* A write or zero, keeping what it replaces. */
+co_fn int fault_generations_write(struct fault_engine *e, struct req *r);
+
 /* overlay.c */
 
 #define FAULT_OVERLAY_MAX 32768u /* sectors: 16 MiB of data */
@@ -450,8 +494,6 @@ void fault_away_end(struct fault_engine *e);
 
 /* action_write.c: a flush that has to fail for what was accepted before: -errno, or 0. */
 int fault_failing_flush(struct fault_engine *e, const struct req *r);
-/* Count the rules for which one has to. */
-void fault_failing_count(struct fault_engine *e);
 
 /* event.c */
 void fault_arm_added(struct fault_engine *e);
