@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Compressed data (compress.h): RFC 1950, 1951 and 8878, the parts of them that need no search. */
+/* Compressed data (compress.h): RFC 1951 and 8878, the parts of them that need no search. */
 #include "fuzz/compress.h"
 
 #include "base/bytes.h"
@@ -41,14 +41,6 @@ static void put_bits(struct bits *b, uint32_t value, unsigned n)
     }
 }
 
-/* A Huffman code begins with its highest bit. */
-static void put_code(struct bits *b, uint32_t code, unsigned n)
-{
-    for (unsigned i = n; i-- > 0;) {
-        put_bits(b, code >> i & 1, 1);
-    }
-}
-
 static void put_stored(struct bits *b, const uint8_t *data, size_t len, bool last)
 {
     put_bits(b, last, 1);
@@ -60,24 +52,24 @@ static void put_stored(struct bits *b, const uint8_t *data, size_t len, bool las
     b->at += 4 + len;
 }
 
-/* Zeroes: one literal, then "258 bytes as one byte before", then single ones. Fixed codes (RFC 1951, 3.2.6):
- * literal 0 is 00110000, length 258 is 11000101, distance 1 is 00000, the end is 0000000. */
+/* Zeroes: one literal, then "258 bytes as one byte before", then single ones. Fixed codes (RFC 1951, 3.2.6),
+ * their first bit lowest: literal 0 is 00110000, length 258 is 11000101, distance 1 is 00000, the end is
+ * 0000000. */
 static void put_zeroes(struct bits *b, uint64_t n)
 {
     put_bits(b, 1, 1);
     put_bits(b, 1, 2);
     if (n > 0) {
-        put_code(b, 0x30, 8);
+        put_bits(b, 0x0c, 8);
         n--;
     }
     for (; n >= 258; n -= 258) {
-        put_code(b, 0xc5, 8);
-        put_code(b, 0, 5);
+        put_bits(b, 0xa3, 8 + 5);
     }
     for (; n > 0; n--) {
-        put_code(b, 0x30, 8);
+        put_bits(b, 0x0c, 8);
     }
-    put_code(b, 0, 7);
+    put_bits(b, 0, 7);
     put_bits(b, 0, (8 - b->n) % 8);
 }
 
@@ -92,28 +84,6 @@ size_t fuzz_deflate(const uint8_t *data, size_t len, uint64_t total, uint8_t *ou
         put_zeroes(&b, total - len);
     }
     return b.at;
-}
-
-/* Adler-32 of the data and the zeroes behind it. */
-static uint32_t adler(const uint8_t *data, size_t len, uint64_t total)
-{
-    uint32_t a = 1, b = 0;
-
-    for (size_t i = 0; i < len; i++) {
-        a = (a + data[i]) % 65521;
-        b = (b + a) % 65521;
-    }
-    b = (uint32_t)((b + (total - len) % 65521 * a) % 65521);
-    return b << 16 | a;
-}
-
-size_t fuzz_zlib(const uint8_t *data, size_t len, uint64_t total, uint8_t *out)
-{
-    out[0] = 0x78;
-    out[1] = 0x9c;
-    size_t n = fuzz_deflate(data, len, total, out + 2);
-    put_be32(out + 2 + n, adler(data, len, total));
-    return n + 6;
 }
 
 /* ---- zstd ---- */

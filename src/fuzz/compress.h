@@ -10,8 +10,6 @@
 
 /* @len bytes of @data followed by zeroes up to @total, compressed to @out: how long that is. */
 size_t fuzz_deflate(const uint8_t *data, size_t len, uint64_t total, uint8_t *out);
-/* The same within zlib's header and checksum. */
-size_t fuzz_zlib(const uint8_t *data, size_t len, uint64_t total, uint8_t *out);
 size_t fuzz_zstd(const uint8_t *data, size_t len, uint64_t total, uint8_t *out);
 
 /* Room that any of them may need; @len below 64 KiB. */

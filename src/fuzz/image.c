@@ -80,9 +80,23 @@ void fuzz_image_free(struct fuzz_image *img)
 
 /* ---- used pages ---- */
 
+uint64_t fuzz_pages(const struct fuzz_file *f)
+{
+    return div_up(MIN(f->size, f->foreign_bytes ? f->foreign_bytes : f->used_end * FUZZ_PAGE), FUZZ_PAGE);
+}
+
 bool fuzz_page_used(const struct fuzz_file *f, uint64_t page)
 {
     return f->foreign_bytes || (page < f->used_end && (f->used[page / 64] >> page % 64 & 1));
+}
+
+uint64_t fuzz_page_next(const struct fuzz_file *f, uint64_t page, uint64_t end)
+{
+    while (page < end && !fuzz_page_used(f, page)) {
+        uint64_t bits = f->used[page / 64] >> page % 64;
+        page = bits ? page + (unsigned)__builtin_ctzll(bits) : round_up(page + 1, 64);
+    }
+    return MIN(page, end);
 }
 
 static void use_pages(struct fuzz_file *f, uint64_t offset, uint64_t bytes)
@@ -360,22 +374,30 @@ static uint64_t mix_page(uint64_t h, const uint8_t *p)
     return mix_word(mix_word(mix_word(lane[0], lane[1]), lane[2]), lane[3]);
 }
 
+/* The file ends within the page. */
+static uint64_t mix_last(uint64_t h, const uint8_t *p, uint64_t len)
+{
+    uint8_t page[FUZZ_PAGE] = {0};
+
+    memcpy(page, p, len);
+    return mix_page(h, page);
+}
+
 static uint64_t hash_file(uint64_t h, const struct fuzz_file *f)
 {
-    uint64_t pages =
-        div_up(MIN(f->size, f->foreign_bytes ? f->foreign_bytes : f->used_end * FUZZ_PAGE), FUZZ_PAGE);
+    uint64_t pages = fuzz_pages(f);
 
     for (uint64_t page = 0; page < pages; page++) {
+        page = fuzz_page_next(f, page, pages);
+        if (page == pages) {
+            break;
+        }
         uint64_t len = MIN(FUZZ_PAGE, f->size - page * FUZZ_PAGE);
         const uint8_t *p = f->bytes + page * FUZZ_PAGE;
-        uint8_t last[FUZZ_PAGE] = {0};
-        if (!fuzz_page_used(f, page) || buffer_is_zero(p, len)) {
-            continue;
+        if (!buffer_is_zero(p, len)) {
+            h = mix_word(h, page);
+            h = len < FUZZ_PAGE ? mix_last(h, p, len) : mix_page(h, p);
         }
-        if (len < FUZZ_PAGE) {
-            memcpy(last, p, len);
-        }
-        h = mix_page(mix_word(h, page), len < FUZZ_PAGE ? last : p);
     }
     return h;
 }

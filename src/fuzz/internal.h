@@ -11,7 +11,11 @@
 void fuzz_image_clear(struct fuzz_image *img);
 /* Bytes to write to; NULL: there is no room. */
 uint8_t *fuzz_file_bytes(struct fuzz_file *f, uint64_t offset, uint64_t bytes);
+/* Pages that may hold anything, from the beginning on; is this one of them; the first such from @page on, or
+ * @end. */
+uint64_t fuzz_pages(const struct fuzz_file *f);
 bool fuzz_page_used(const struct fuzz_file *f, uint64_t page);
+uint64_t fuzz_page_next(const struct fuzz_file *f, uint64_t page, uint64_t end);
 /* Offset in the file of element @element. */
 uint64_t fuzz_element_at(const struct fuzz_part *p, uint32_t element);
 /* Is it a number, of the part's version, and within it? */

@@ -143,7 +143,7 @@ static uint64_t some_place(const struct site *s)
 
 static uint64_t overlap(const struct site *s)
 {
-    uint64_t end = s->img->file[s->p->file].size, at;
+    uint64_t at;
 
     switch (below(s, 8)) {
     case 0:
@@ -158,7 +158,6 @@ static uint64_t overlap(const struct site *s)
     default:
         at = some_place(s);
     }
-    (void)end;
     return round_down(at, s->p->align) / unit_of(s);
 }
 
@@ -427,6 +426,23 @@ static void operate_pair(struct fuzz_image *img, struct rng *rng)
     }
 }
 
+/* A structure that others lead to is not there: an L1 table of zeroes, no refcounts. */
+static void operate_part(struct fuzz_image *img, struct rng *rng)
+{
+    struct fuzz_target t;
+
+    for (int tries = 0; tries < 4; tries++) {
+        if (fuzz_target_choose(img, rng, &t) && img->part[t.part].element) {
+            fuzz_mutation_add(img, (struct fuzz_mutation){.what = FUZZ_ZERO,
+                                                          .op = "missing",
+                                                          .part = t.part,
+                                                          .element = UINT32_MAX,
+                                                          .file = img->part[t.part].file});
+            return;
+        }
+    }
+}
+
 void fuzz_operate(struct fuzz_image *img, struct rng *rng)
 {
     uint64_t dice = rng_below(rng, 100);
@@ -443,6 +459,8 @@ void fuzz_operate(struct fuzz_image *img, struct rng *rng)
             operate_elements(img, rng);
         } else if (dice < 13) {
             operate_pair(img, rng);
+        } else if (dice < 15) {
+            operate_part(img, rng);
         }
     }
     if (img->mutations == before && fuzz_target_choose(img, rng, &t)) {

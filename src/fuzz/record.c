@@ -20,10 +20,10 @@ static const char *const what_names[] = {
 
 /* Operators have static names; those of a record are looked up here. */
 static const char *const op_names[] = {
-    "recipe",     "boundary",  "off-by-one", "huge",           "scaled",       "bit-flip",
-    "random",     "exponent",  "enum",       "flag",           "overlap",      "past-end",
-    "misaligned", "next-unit", "alias",      "stale-checksum", "text",         "truncate",
-    "swap",       "duplicate", "erase",      "pair",           "random-bytes", "given",
+    "recipe",   "boundary",       "off-by-one", "huge",     "scaled",   "bit-flip",   "random",
+    "exponent", "enum",           "flag",       "overlap",  "past-end", "misaligned", "next-unit",
+    "alias",    "stale-checksum", "text",       "truncate", "swap",     "duplicate",  "erase",
+    "pair",     "random-bytes",   "given",      "missing",
 };
 
 /* The path of what the mutation is about. */

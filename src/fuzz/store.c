@@ -30,20 +30,18 @@ static int write_run(int fd, const uint8_t *p, uint64_t offset, uint64_t len)
 /* Runs of used pages, each in one call. */
 static int write_file(int fd, const struct fuzz_file *f)
 {
-    uint64_t have = MIN(f->size, f->foreign_bytes ? f->foreign_bytes : f->used_end * FUZZ_PAGE);
-    uint64_t written = 0;
+    uint64_t pages = fuzz_pages(f), written = 0;
 
-    for (uint64_t at = 0; at < have;) {
-        uint64_t end = at;
-        while (end < have && fuzz_page_used(f, end / FUZZ_PAGE)) {
-            end = MIN(end + FUZZ_PAGE, have);
+    for (uint64_t page = fuzz_page_next(f, 0, pages); page < pages; page = fuzz_page_next(f, page, pages)) {
+        uint64_t at = page * FUZZ_PAGE;
+        while (page < pages && fuzz_page_used(f, page)) {
+            page++;
         }
-        int r = write_run(fd, f->bytes + at, at, end - at);
+        written = MIN(page * FUZZ_PAGE, f->size);
+        int r = write_run(fd, f->bytes + at, at, written - at);
         if (r < 0) {
             return r;
         }
-        written = end > at ? end : written;
-        at = end > at ? end : at + FUZZ_PAGE;
     }
     return written == f->size || ftruncate(fd, (off_t)f->size) == 0 ? 0 : -errno;
 }
