@@ -61,7 +61,8 @@ static void take(struct wcache *c, struct batch *b, uint32_t i)
 /* In the order of writing: @i, and what follows it both there and on the device. */
 static void take_in_order(struct wcache *c, struct batch *b, uint32_t i)
 {
-    *b = (struct batch){.lowest = WC_NIL};
+    b->n = 0; /* the rest of the list is not worth clearing */
+    b->lowest = WC_NIL;
     take(c, b, i);
     for (uint32_t next = c->pieces[i].newer; next != WC_NIL && b->n < WC_BATCH;
          next = c->pieces[next].newer) {
@@ -79,7 +80,8 @@ static void take_page(struct wcache *c, struct batch *b, uint32_t i)
     uint32_t need[WC_BATCH], bottom, at;
     unsigned n = 0;
 
-    *b = (struct batch){.lowest = WC_NIL};
+    b->n = 0;
+    b->lowest = WC_NIL;
     for (bottom = i; c->pieces[bottom].below != WC_NIL && !c->pieces[c->pieces[bottom].below].busy;) {
         bottom = c->pieces[bottom].below;
     }
