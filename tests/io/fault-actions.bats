@@ -58,6 +58,14 @@ has() { equal "$(dd if="$1" bs=1 skip="$2" count="$3" status=none | od -An -v -t
     has a.raw 0 16384 1
 }
 
+@test "reorder: what waits is there for everybody, and on the disk in the end" {
+    with reorder 'write -q -P 1 0 4k' 'write -q -P 2 4k 4k' 'write -q -P 3 2k 4k' 'read -q -P 1 0 2k' 'read -q -P 3 2k 4k' 'read -q -P 2 6k 2k'
+    equal "$status:$output" "0:"
+    has a.raw 0 2048 1
+    has a.raw 2048 4096 3
+    has a.raw 6144 2048 2
+}
+
 @test "replay: the first write comes again over the second" {
     with replay 'write -q -P 1 0 4k' 'write -q -P 2 0 4k' 'write -q -P 3 8k 4k' 'write -q -P 4 16k 4k' 'read -q -P 1 0 4k'
     equal "$status:$output" "0:"

@@ -86,6 +86,116 @@ SCENARIO(what_waits_to_be_made_again_is_bounded)
     return 0;
 }
 
+/* ---- reorder ---- */
+
+static unsigned order[256], made;
+
+/* Writes that reach the lower node, in their order. */
+static void note_order(struct graph *g, const struct fault_event *e)
+{
+    if (strcmp(e->rule, "below") == 0 && made < ARRAY_SIZE(order)) {
+        order[made++] = (unsigned)(e->req->offset / 512);
+    }
+}
+
+static co_fn void open_reordering(const char *members)
+{
+    char text[512];
+
+    world_init(&rig);
+    snprintf(
+        text, sizeof(text),
+        "{'driver':'fault','rules':[{'id':'o','op':'write','action':'reorder'%s}],'file':{'driver':'fault',"
+        "'rules':[{'id':'below','op':'write','action':'pass'}],'file':{'driver':'mem','size':'1M'}}}",
+        members);
+    WORLD_OPEN(&rig, "%s", quoted(text));
+    rig.graph.fault = note_order;
+    made = 0;
+}
+
+SCENARIO(writes_wait_and_are_made_in_another_order)
+{
+    unsigned first[256], moved = 0, seen[200] = {0};
+
+    for (int round = 0; round < 2; round++) {
+        open_reordering(",'window':16");
+        for (unsigned i = 0; i < 200; i++) {
+            CHECK_EQ(rig_write(i * 512, 512, 'w', 0), 0);
+            CHECK_EQ(made, i < 16 ? 0 : i - 15);
+        }
+        CHECK_EQ(node_flush(rig.node), 0);
+        CHECK_EQ(made, 200);
+        for (unsigned i = 0; i < 200; i++) {
+            seen[order[i]]++;
+            moved += order[i] != i;
+            CHECK(order[i] <= i + 16);
+        }
+        CHECK(round == 0 || memcmp(first, order, sizeof(order)) == 0);
+        memcpy(first, order, sizeof(order));
+        world_close(&rig);
+    }
+    for (unsigned i = 0; i < 200; i++) {
+        CHECK_EQ(seen[i], 2);
+    }
+    CHECK(moved > 2 * 150);
+    return 0;
+}
+
+SCENARIO(who_touches_the_same_bytes_sees_them)
+{
+    open_reordering("");
+    for (unsigned i = 0; i < 8; i++) {
+        CHECK_EQ(rig_write(i * 512, 512, (char)('a' + i), 0), 0);
+    }
+    CHECK_EQ(made, 0);
+    CHECK_EQ(shown(3 * 512), 'd');
+    CHECK(made == 1 && order[0] == 3);
+    CHECK_EQ(rig_write(5 * 512 + 100, 10, 'x', 0), 0); /* waits itself, behind what it lies over */
+    CHECK(made == 2 && order[1] == 5);
+    CHECK_EQ(node_zero(rig.node, 0, 1024, 0), 0);
+    CHECK_EQ(made, 4);
+    CHECK_EQ(rig_write(16 * 512, 512, 'f', REQ_FUA), 0);
+    CHECK(made == 5 && order[4] == 16);
+    CHECK_EQ(node_flush(rig.node), 0);
+    CHECK_EQ(shown(0), 0);
+    CHECK_EQ(shown(2 * 512), 'c');
+    CHECK_EQ(shown(5 * 512 + 99), 'f');
+    CHECK_EQ(shown(5 * 512 + 100), 'x');
+    CHECK_EQ(shown(5 * 512 + 110), 'f');
+    world_close(&rig);
+    return 0;
+}
+
+SCENARIO(a_flush_may_be_ignored_but_the_end_of_the_rule_is_not)
+{
+    open_reordering(",'flush':'ignore'");
+    CHECK_EQ(rig_write(0, 512, 'a', 0), 0);
+    CHECK_EQ(node_flush(rig.node), 0);
+    CHECK_EQ(made, 0);
+    CHECK_EQ(change(rig.node, FAULT_REMOVE, "o", NULL), 0);
+    settle();
+    CHECK_EQ(made, 1);
+    CHECK(rig.node->pass_by);
+    CHECK_EQ(change(rig.node, FAULT_ADD, NULL, "{'op':'write','action':'reorder'}"), 0);
+    CHECK_EQ(rig_write(0, 512, 'a', 0), 0);
+    world_close(&rig); /* so is the end of the node */
+    CHECK_EQ(made, 2);
+    return 0;
+}
+
+SCENARIO(an_error_of_what_was_acknowledged_is_told_by_the_flush)
+{
+    open_reordering("");
+    CHECK_EQ(change(node_below(rig.node), FAULT_REPLACE, NULL, "{'op':'write','count':1,'action':'error'}"),
+             0);
+    CHECK_EQ(rig_write(0, 512, 'a', 0), 0);
+    CHECK_EQ(rig_write(512, 512, 'b', 0), 0);
+    CHECK_EQ(node_flush(rig.node), -EIO);
+    CHECK_EQ(node_flush(rig.node), 0);
+    world_close(&rig);
+    return 0;
+}
+
 /* ---- stale ---- */
 
 SCENARIO(a_stale_read_shows_what_was_there_before)
@@ -219,6 +329,10 @@ int main(void)
         cmocka_unit_test(a_duplicated_write_is_made_twice_and_a_zero_too),
         cmocka_unit_test(a_removed_rule_makes_nothing_again),
         cmocka_unit_test(what_waits_to_be_made_again_is_bounded),
+        cmocka_unit_test(writes_wait_and_are_made_in_another_order),
+        cmocka_unit_test(who_touches_the_same_bytes_sees_them),
+        cmocka_unit_test(a_flush_may_be_ignored_but_the_end_of_the_rule_is_not),
+        cmocka_unit_test(an_error_of_what_was_acknowledged_is_told_by_the_flush),
         cmocka_unit_test(a_stale_read_shows_what_was_there_before),
         cmocka_unit_test(an_age_counts_writes),
         cmocka_unit_test(only_the_newest_are_kept),

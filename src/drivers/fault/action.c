@@ -96,6 +96,8 @@ const struct fault_action fault_actions[] = {
      .perform = fault_misdirect_perform},
     {"corrupt", "bits or bytes are not what was written, or not what lies there", .astray = true,
      .ops = OPS_RW, .check = fault_corrupt_check, .perform = fault_corrupt_perform},
+    {"reorder", "writes are acknowledged, and made in another order", .ops = OPS_DATA,
+     .check = fault_reorder_check, .perform = fault_reorder_perform},
     {"replay", "a write is made, and again later", .astray = true, .ops = OPS_DATA,
      .perform = fault_replay_perform},
     {"stale", "a read shows what was there before", .ops = 1u << REQ_READ, .check = fault_stale_check,

@@ -20,6 +20,7 @@ enum { DATA_KEEP, DATA_DROP };
 enum { REPORT_ONCE, REPORT_ALWAYS };
 enum { REPAIR_WRITE, REPAIR_NEVER };
 enum { VISIBLE_NO, VISIBLE_FLUSH, VISIBLE_EVICT };
+enum { FLUSH_RESPECT, FLUSH_IGNORE };
 enum { GONE_REFUSE, GONE_MUTE };
 
 #define FAULT_BITS_MAX 64u /* that are flipped in a request by count */
@@ -62,6 +63,10 @@ FAULT_PERFORM(fault_corrupt_perform);
 
 /* replay.c */
 FAULT_PERFORM(fault_replay_perform);
+
+/* window.c */
+FAULT_CHECK(fault_reorder_check);
+FAULT_PERFORM(fault_reorder_perform);
 
 /* generations.c */
 FAULT_CHECK(fault_stale_check);

@@ -321,6 +321,7 @@ static void release_removed(struct fault_engine *e, struct fault_list *before)
             fault_timer_stop(before->rules[i]);
             before->rules[i]->run.failing = false;
             fault_replays_drop(e, before->rules[i]);
+            fault_window_rule_removed(e);
             fault_release_rule(e, before->rules[i], false);
         }
     }

@@ -261,6 +261,7 @@ static co_fn void look_at(struct fault_engine *e, const struct look *l)
     uint8_t *buf = buf_get(LOOK_BYTES);
 
     end = MIN(round_up(l->end, SECTOR_SIZE), MAX(node_size(below), at));
+    fault_window_settle(e, at, end);
     if (!buf) {
         lose_count(e);
         return;

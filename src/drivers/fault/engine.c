@@ -19,6 +19,8 @@ void fault_engine_init(struct fault_engine *e, struct node *n)
     list_init(&e->stopped);
     list_init(&e->away);
     list_init(&e->overlay.sectors);
+    list_init(&e->window.writes);
+    co_queue_init(&e->window.made);
     list_init(&e->replays);
     list_init(&e->replaying);
     list_init(&e->passages);
@@ -30,6 +32,7 @@ void fault_engine_init(struct fault_engine *e, struct node *n)
 void fault_engine_finish(struct fault_engine *e)
 {
     fault_replays_end(e);
+    fault_window_end(e);
     fault_timers_end(e);
     for (unsigned i = 0; i < e->list.nrules; i++) {
         fault_rule_unref(e->list.rules[i]);
@@ -74,7 +77,8 @@ void fault_engine_stand(struct fault_engine *e)
 {
     bool astray = e->nastray > 0 || !list_empty(&e->replays) || !list_empty(&e->replaying);
     bool standing = astray || e->damage.nmedia > 0 || e->overlay.count > 0 || e->nfailing > 0 ||
-                    e->generations || !list_empty(&e->away);
+                    e->generations || !list_empty(&e->away) || !list_empty(&e->window.writes) ||
+                    e->window.error;
 
     if (standing != e->standing) {
         e->standing = standing;
@@ -391,8 +395,12 @@ static bool makes_contents(enum req_op op)
 int fault_below(struct fault_engine *e, struct req *r)
 {
     uint64_t seq = e->overlay.seq;
-    int ret = node_io(node_below(e->node), r);
 
+    if (UNLIKELY(!list_empty(&e->window.writes))) {
+        bool all = r->op == REQ_TRUNCATE;
+        fault_window_settle(e, all ? 0 : r->offset, all ? UINT64_MAX : r->offset + r->bytes);
+    }
+    int ret = node_io(node_below(e->node), r);
     if (LIKELY(e->overlay.count == 0) || ret < 0) {
         return ret;
     }
@@ -409,6 +417,7 @@ static co_fn int flush(struct fault_engine *e, struct req *r)
     uint64_t seq = e->overlay.seq;
     int ret = e->nfailing ? fault_failing_flush(e, r) : 0;
 
+    ret = ret < 0 ? ret : fault_window_flush(e, r);
     ret = ret < 0 ? ret : node_io(node_below(e->node), r);
     if (e->overlay.count > 0) {
         fault_overlay_flushed(e, seq);

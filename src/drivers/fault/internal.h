@@ -17,6 +17,7 @@
  *   action_*.c  those that need more than a few lines (actions.h)
  *   claim.c     what rules do to other places meets nobody there
  *   replay.c    writes that are made again
+ *   window.c    writes in another order
  *   generations.c  what was there before, for stale reads
  *   overlay.c   lost writes that a cache still shows
  *   damage.c    what was done to sectors and requests, to recognise it: explain
@@ -115,9 +116,9 @@ extern const struct fault_action fault_actions[]; /* ends with {0} */
 
 /* Parameters of actions.h: the rows of member.c say what they mean. */
 struct fault_how {
-    int persist, mode, where, retry, data, report, away, repair, visible;
+    int persist, mode, where, retry, data, report, away, repair, visible, flush;
     uint64_t persist_bytes, unit, size, bits, bit, byte, value, length, one_in, retries, retry_ns, down_ns;
-    uint64_t lba_bit, cache_bytes, age, after;
+    uint64_t lba_bit, cache_bytes, age, after, window;
     int64_t by;
     bool keep;
 };
@@ -292,6 +293,15 @@ struct fault_overlay {
     uint32_t count;
 };
 
+/* Writes that are made in another order (window.c). */
+struct fault_window {
+    struct list writes;
+    uint64_t bytes;
+    struct co_queue made;
+    int error;     /* of one that had been acknowledged: for the next flush */
+    bool settling; /* the coroutine that makes them all is alive */
+};
+
 struct fault_engine { /* the state of a node begins with it */
     struct node *node;
     struct fault_list list;
@@ -314,6 +324,7 @@ struct fault_engine { /* the state of a node begins with it */
     struct fault_damage damage;
     uint64_t damage_limit; /* option: sectors */
     struct fault_overlay overlay;
+    struct fault_window window;
     struct fault_generations *generations; /* NULL: no rule wants them */
     struct list replays, replaying;        /* waiting; under way: replay.c */
     uint64_t replay_bytes;
@@ -437,6 +448,15 @@ void fault_replays_tick(struct fault_engine *e);
 /* The rule has been removed (NULL: each has): what waits is not made any more. */
 void fault_replays_drop(struct fault_engine *e, const struct fault_rule *rule);
 co_fn void fault_replays_end(struct fault_engine *e);
+
+/* window.c */
+
+/* What touches this range and was acknowledged is made now. */
+co_fn void fault_window_settle(struct fault_engine *e, uint64_t start, uint64_t end);
+/* What a flush covers is made; what failed, and was acknowledged. */
+co_fn int fault_window_flush(struct fault_engine *e, const struct req *r);
+void fault_window_rule_removed(struct fault_engine *e);
+co_fn void fault_window_end(struct fault_engine *e);
 
 /* generations.c */
 

@@ -14,6 +14,7 @@ static const char *const hold_values[] = {"request", "reply", NULL};
 
 static const char *const persist_values[] = {"none", "all", "prefix", "suffix", "random", NULL};
 static const char *const visible_values[] = {"no", "flush", "evict", NULL};
+static const char *const flush_values[] = {"respect", "ignore", NULL};
 static const char *const data_values[] = {"keep", "drop", NULL};
 static const char *const report_values[] = {"once", "always", NULL};
 static const char *const mode_values[] = {"flip", "stuck", "set", "zero", "random", "swap", NULL};
@@ -270,6 +271,12 @@ const struct fault_member fault_members[] = {
     {{"cache", OPT_SIZE, R(how.cache_bytes), .min = SECTOR_SIZE, .max = 16 * MiB,
       .help = "so much is shown, then the oldest is evicted (default 1M)"},
      "lost"},
+    {{"window", OPT_UINT, R(how.window), .min = 1, .max = 1024,
+      .help = "so many writes wait to be made in another order (default 8)"},
+     "reorder"},
+    {{"flush", OPT_ENUM, R(how.flush), .values = flush_values,
+      .help = "respect (default): a flush makes them all first; ignore"},
+     "reorder"},
     {{"after", OPT_UINT, R(how.after), .max = 1000000,
       .help = "so many other writes come in between (default 0)"},
      "replay"},
