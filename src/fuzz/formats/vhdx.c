@@ -150,10 +150,9 @@ static void put_header(struct fuzz_image *img, const struct vhdx *v, uint32_t in
     fuzz_sum(img, at + 4, 4, at, VHDX_HEADER_BYTES, sum_crc32c_le);
 }
 
-static void put_regions(struct fuzz_image *img, const struct vhdx *v, uint32_t index)
+static void put_regions(struct fuzz_image *img, const struct vhdx *v, uint32_t index, bool bat_first)
 {
     uint64_t at = REGIONS_1 + index * VHDX_REGION_BYTES;
-    bool bat_first = fuzz_below(img, 2);
 
     fuzz_at(img, at, vhdx_region_table_layout.bytes + 2 * vhdx_region_layout.bytes);
     int t = fuzz_place(img, &(struct fuzz_part){.name = "regions",
@@ -371,8 +370,9 @@ static void build(struct fuzz_image *img)
     uint32_t current = (uint32_t)fuzz_below(img, 2);
     put_header(img, &v, 0, current == 0);
     put_header(img, &v, 1, current == 1);
-    put_regions(img, &v, 0);
-    put_regions(img, &v, 1);
+    bool bat_first = fuzz_below(img, 2);
+    put_regions(img, &v, 0, bat_first);
+    put_regions(img, &v, 1, bat_first);
     put_metadata(img, &v);
     put_blocks(img, &v);
     vhdx_put_log(img, &v);
