@@ -4,6 +4,7 @@
  * the flags that follow from them are known only when everything is; then it is written. What finds no room
  * is left out: an image of 2 MiB clusters has few of them.
  */
+#include "fuzz/guest.h"
 #include "fuzz/qcow2/build.h"
 
 #define DISK_SMALL (16 * MiB)
@@ -86,6 +87,8 @@ static void build_raw(struct fuzz_image *img)
         fuzz_place_bytes(img, "data", (int)i, at, len);
     }
     fuzz_set_size(img, size);
+    fuzz_guest_size(img, size);
+    fuzz_guest_at(img, 0, size, 0);
 }
 
 static void build_beside(struct q_build *q)
