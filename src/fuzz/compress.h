@@ -15,7 +15,7 @@ size_t fuzz_zstd(const uint8_t *data, size_t len, uint64_t total, uint8_t *out);
 /* Room that any of them may need; @len below 64 KiB. */
 static inline size_t fuzz_compressed_max(size_t len, uint64_t total)
 {
-    return len + total / 128 + 64;
+    return len + total / 128 + 320;
 }
 
 /* The first bytes of what fuzz_deflate and fuzz_zstd write. */

@@ -97,7 +97,8 @@ static uint32_t choose_element(const struct fuzz_image *img, int part, struct rn
     uint32_t n = rng_below(rng, 16) ? p->used : p->count, element = 0;
     for (int tries = 0; tries < 6; tries++) {
         element = (uint32_t)rng_below(rng, n);
-        if (!p->layout || fuzz_value(img, part, element, &p->layout->fields[0])) {
+        const struct field *first = p->layout ? &p->layout->fields[0] : NULL;
+        if (!first || !fuzz_field_there(p, first) || fuzz_value(img, part, element, first)) {
             break;
         }
     }
@@ -243,7 +244,8 @@ void fuzz_mutations_make(struct fuzz_image *img, struct rng *rng)
         img->recipe->make(img);
     } else if (c->percent) {
         mutate_share(img, rng, c->percent);
-    } else {
+    }
+    if (img->mutations == 0) { /* also where the layout has nothing that the recipe is about */
         fuzz_image_mutate(img, rng, 1 + (unsigned)rng_below(rng, c->fields ? c->fields : 1));
     }
 }

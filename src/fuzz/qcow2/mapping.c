@@ -187,7 +187,7 @@ static bool plan_compressed(struct q_build *q, struct q_map *m)
 {
     static_assert(QCOW2_CLUSTER_BITS_MAX == 21, "the buffer below holds the longest");
     struct fuzz_image *img = q->img;
-    uint8_t payload[PAYLOAD_MAX], out[PAYLOAD_MAX + (1 << 21) / 128 + 64];
+    uint8_t payload[PAYLOAD_MAX], out[PAYLOAD_MAX + (1 << 21) / 128 + 320];
     size_t len = 1 + fuzz_below(img, MIN(q->cluster, (uint64_t)PAYLOAD_MAX));
     unsigned bits = q->h.cluster_bits;
 
