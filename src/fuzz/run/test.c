@@ -10,6 +10,7 @@
 #define OUTPUT_HALF   (32 * KiB) /* of the output is kept at either end */
 #define SECTOR        UINT64_C(512)
 #define GUEST_MAX     (UINT64_C(1) << 40) /* where commands read and write, however large an image says it is */
+#define LEN_MAX       (4 * MiB)           /* more only takes longer */
 #define SEED_OF_PLACE UINT64_C(0x6f66666c656e)
 
 void test_out_name(size_t i, char name[32])
@@ -199,9 +200,9 @@ static void choose_place(struct test *t, uint64_t size)
     uint64_t sectors = MIN(size, GUEST_MAX) / SECTOR;
 
     rng_init(&rng, t->seed ^ SEED_OF_PLACE);
-    uint64_t from = rng_below(&rng, sectors + 1), to = from + rng_below(&rng, sectors + 1 - from);
+    uint64_t from = rng_below(&rng, sectors + 1);
     t->off = from * SECTOR;
-    t->len = (to - from) * SECTOR;
+    t->len = rng_below(&rng, MIN(sectors - from, LEN_MAX / SECTOR) + 1) * SECTOR;
 }
 
 /* Results are kept until all are there that will be compared. */

@@ -11,11 +11,11 @@
 #include <sys/stat.h>
 
 #include "base/json.h"
+#include "fuzz/internal.h"
 #include "fuzz/run/campaign.h"
 
-#define FIELDS_MAX    64   /* of one test's that are counted */
-#define SEEN_MAX      4096 /* buckets that a worker knows */
-#define MESSAGE_BYTES (128 * KiB)
+#define FIELDS_MAX 64   /* of one test's that are counted */
+#define SEEN_MAX   4096 /* buckets that a worker knows */
 
 struct worker {
     const struct worker_args *args;
@@ -105,23 +105,12 @@ static json_t *mutated_fields(const struct fuzz_image *img)
 
     for (unsigned i = 0; i < img->mutations && json_object_size(fields) < FIELDS_MAX; i++) {
         const struct fuzz_mutation *m = &img->mutation[i];
-        char path[FUZZ_PATH_MAX], *to = path;
+        char path[FUZZ_PATH_MAX];
         if (m->what == FUZZ_TRUNCATE) {
             snprintf(path, sizeof(path), "(size of the file)");
         } else {
-            fuzz_path(img, m->part, m->element, m->field, path);
+            fuzz_path_plain(img, m->part, m->element, m->field, path);
         }
-        for (const char *p = path; *p; p++) {
-            if (*p == '[') {
-                p += strcspn(p, "]");
-            } else {
-                *to++ = *p;
-            }
-            if (!*p) {
-                break;
-            }
-        }
-        *to = '\0';
         json_object_set_new(fields, path, json_true());
     }
     return fields;

@@ -9,6 +9,7 @@
  *   show.c   show: what is where in an image, and what is hostile
  *   run.c    run: a campaign
  *   status.c   what it says while it runs
+ *   replay.c   replay, min: one finding again, and smaller; place.c: where that happens
  */
 #ifndef TOOLS_FUZZ_FUZZ_H
 #define TOOLS_FUZZ_FUZZ_H
@@ -29,6 +30,8 @@ extern const struct fuzz_command fuzz_commands[]; /* ends with {0} */
 int fuzz_cmd_gen(struct tool *t, int argc, char **argv);
 int fuzz_cmd_show(struct tool *t, int argc, char **argv);
 int fuzz_cmd_run(struct tool *t, int argc, char **argv);
+int fuzz_cmd_min(struct tool *t, int argc, char **argv);
+int fuzz_cmd_replay(struct tool *t, int argc, char **argv);
 
 /* "blkproof: sentence (see 'blkproof fuzz COMMAND --help')"; returns FUZZ_EXIT_USAGE. */
 int fuzz_usage(const struct tool *t, const char *command, const struct err *err);
