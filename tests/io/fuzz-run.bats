@@ -25,6 +25,12 @@ found() {
         select path, mutated, opened, hits from field order by path'
 }
 
+# More than $2 tests of $1 are done, or the campaign has ended.
+tests_or_end() {
+    [ "$(sqlite3 "$1/campaign.sqlite" 'select count(*) from test' 2>/dev/null || echo 0)" -gt "$2" ] ||
+        ended "${BG_PID[fuzz]}"
+}
+
 @test "a killed campaign goes on: nothing is lost, nothing is there twice" {
     expect 1 blkproof fuzz run "${COMMON[@]}" --count=60 --out=whole
     local i
@@ -32,8 +38,7 @@ found() {
         bg fuzz blkproof fuzz run "${COMMON[@]}" --count=60 --out=parts --json
         # as soon as it has done something new
         before=$(sqlite3 parts/campaign.sqlite 'select count(*) from test' 2>/dev/null || echo 0)
-        wait_for eval '[ "$(sqlite3 parts/campaign.sqlite "select count(*) from test" 2>/dev/null || echo 0)" -gt "${before:-0}" ] ||
-            ! kill -0 "${BG_PID[fuzz]}" 2>/dev/null'
+        wait_until "a test" tests_or_end parts "${before:-0}"
         kill -KILL "${BG_PID[fuzz]}" 2>/dev/null || true
         wait "${BG_PID[fuzz]}" || true
         unset "BG_PID[fuzz]"
@@ -51,7 +56,7 @@ found() {
 
 @test "Ctrl-C: the test that runs is finished, the campaign is whole" {
     bg fuzz blkproof fuzz run "${COMMON[@]}" --out=c
-    wait_for eval '[ "$(sqlite3 c/campaign.sqlite "select count(*) from test" 2>/dev/null || echo 0)" -gt 3 ]'
+    wait_until "a test" tests_or_end c 3
     kill -INT "${BG_PID[fuzz]}"
     local status=0
     wait "${BG_PID[fuzz]}" || status=$?
@@ -90,7 +95,7 @@ found() {
 
 @test "two campaigns do not run in one directory" {
     bg fuzz blkproof fuzz run "${COMMON[@]}" --out=c
-    wait_for test -e c/campaign.sqlite
+    wait_until "a campaign" test -e c/campaign.sqlite
     expect 1 blkproof fuzz run "${COMMON[@]}" --count=5 --out=c
     contains "$err" "a campaign is running in"
 }
@@ -146,8 +151,17 @@ END
 @test "images that are there get mutations" {
     mkdir images
     blkproof fuzz gen --format=qed --valid --count=3 --no-records --out=images
-    expect 1 blkproof fuzz run --images=images --jobs=1 --no-gdb --again=0 --count=60 --until-finding --timeout=20s \
-        --commands=info --out=c
+    cat >target <<END
+#!/bin/sh
+for image in $PWD/images/*; do
+    ! cmp -s "\$1" "\$image" || exit 0
+done
+kill -ABRT \$\$
+END
+    chmod +x target
+    expect 0 blkproof fuzz run --images=images --valid --jobs=1 --no-gdb --count=5 --out=a -- ./target '{img}'
+    expect 1 blkproof fuzz run --images=images --jobs=1 --no-gdb --again=0 --count=5 --out=b -- ./target '{img}'
+    equal "$(sqlite3 b/campaign.sqlite 'select count(*) from hit')" 5
 }
 
 @test "--json: an object for each finding, and one at the end" {

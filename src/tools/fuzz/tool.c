@@ -8,6 +8,7 @@ const struct fuzz_command fuzz_commands[] = {
     {"run", "[OPTIONS] -- COMMAND...", "run any program on hostile images, and sort what it does wrong", fuzz_cmd_run},
     {"min", "FINDING...", "reduce a finding to what it takes", fuzz_cmd_min},
     {"replay", "FINDING...", "see a finding again", fuzz_cmd_replay},
+    {"merge", "--out=DIR PART...", "put the parts of a campaign together", fuzz_cmd_merge},
     {0},
 };
 
