@@ -195,7 +195,8 @@ static void attach(struct node *n, const struct child_def *def, struct node *chi
 
 static int too_deep(struct err *err)
 {
-    return err_set(err, -ELOOP, "more than %d nodes lie below each other", GRAPH_DEPTH_MAX);
+    return err_set(err, -ELOOP, "more than %d nodes lie below each other: does one refer to itself?",
+                   GRAPH_DEPTH_MAX);
 }
 
 /* A chain of references is as deep as a nested one. */

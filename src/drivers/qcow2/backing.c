@@ -17,6 +17,8 @@ int qcow2_resolve_name(const struct node *n, const char *name, const char *what,
 
 /* ---- the backing file ---- */
 
+#define BACKING_FAILED "Could not open backing file: "
+
 static int backing_options(const struct node *n, const char *path, json_t **ret_options, struct err *err)
 {
     const struct qcow2 *q = n->state;
@@ -57,8 +59,11 @@ int qcow2_open_backing(struct node *n, struct err *err)
     AUTO_JSON json_t *options = NULL;
     r = backing_options(n, path, &options, err);
     r = r < 0 ? r : node_add_backing(n, options, err);
+    if (r == -ELOOP && err && strncmp(err->text, BACKING_FAILED, strlen(BACKING_FAILED)) == 0) {
+        return r; /* of a chain that does not end, once is enough */
+    }
     if (r < 0) {
-        return err_prefix(err, "Could not open backing file: ");
+        return err_prefix(err, BACKING_FAILED);
     }
     q->backing = node_child(n, "backing");
     return 0;

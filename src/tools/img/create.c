@@ -52,7 +52,10 @@ static co_fn int look_at_backing(struct img *img, struct creation *c, struct err
     AUTO_FREE char *path = NULL;
     struct node *n = NULL;
 
-    if (!name || !*name) {
+    if (name && !*name) {
+        return err_set(err, -EINVAL, "Expected backing file name, got empty string");
+    }
+    if (!name) {
         return format && json_object_get(c->given, "backing_fmt")
                    ? err_set(err, -EINVAL, "Backing format cannot be used without backing file")
                    : 0;
