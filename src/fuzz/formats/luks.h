@@ -3,6 +3,7 @@
 #ifndef FUZZ_FORMATS_LUKS_H
 #define FUZZ_FORMATS_LUKS_H
 
+#include "fuzz/formats/build.h"
 #include "fuzz/formats/fields.h"
 
 #define LUKS1_SLOTS    8u
@@ -11,5 +12,36 @@
 #define LUKS1_DISABLED 0x0000deadu
 
 extern const struct layout luks1_header_layout, luks1_slot_layout, luks2_header_layout;
+
+/* ---- keys that fit (luks_crypto.c): the passphrase is LUKS_PASSPHRASE ---- */
+
+#define LUKS_PASSPHRASE "blkproof"
+#define LUKS_KEY_MAX    64u
+
+struct luks_suite {
+    const char *cipher, *mode, *hash; /* as LUKS calls them */
+    unsigned key_bytes;
+    int gnutls_cipher, gnutls_hash, gnutls_mac; /* 0: none that we can */
+};
+
+struct luks_key {
+    const struct luks_suite *suite;
+    uint8_t key[LUKS_KEY_MAX];
+    uint8_t mk_salt[32], slot_salt[32];
+    unsigned mk_iterations, slot_iterations;
+};
+
+/* Bytes of the key material of a slot. */
+uint64_t luks_material_bytes(const struct luks_suite *s);
+/* PBKDF2 of the master key. */
+void luks_digest(const struct luks_key *k, uint8_t *digest, size_t len);
+/* The key material at @out: the master key, split and encrypted by the passphrase. */
+void luks_split(struct fuzz_image *img, const struct luks_key *k, uint8_t *out);
+/* Encrypt whole sectors in place; the first has number @sector. */
+void luks_encrypt(const struct luks_suite *s, const uint8_t *key, uint64_t sector, uint8_t *bytes,
+                  uint64_t len);
+void luks_base64(const uint8_t *bytes, size_t len, char *ret_text); /* 4 characters for 3 bytes, and a 0 */
+
+void luks2_build(struct fuzz_image *img, struct luks_key *k, bool opens);
 
 #endif

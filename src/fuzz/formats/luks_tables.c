@@ -11,7 +11,7 @@ static const struct field v1_fields[] = {
     BE("cipher_name", FIELD_BYTES, 8, 32, .what = "\"aes\", \"serpent\", \"twofish\", \"cast5\""),
     BE("cipher_mode", FIELD_BYTES, 40, 32, .what = "\"xts-plain64\", \"cbc-essiv:sha256\", ..."),
     BE("hash_spec", FIELD_BYTES, 72, 32, .what = "\"sha1\", \"sha256\", \"sha512\", \"ripemd160\""),
-    BE("payload_offset", FIELD_OFFSET, 104, 4, .what = "of the encrypted data, in sectors"),
+    BE("payload_offset", FIELD_OFFSET, 104, 4, .unit = 512, .what = "of the encrypted data, in sectors"),
     BE("key_bytes", FIELD_LENGTH, 108, 4, .min = 16, .max = 64),
     BE("mk_digest", FIELD_BYTES, 112, 20, .what = "PBKDF2 of the master key"),
     BE("mk_digest_salt", FIELD_BYTES, 132, 32),
@@ -25,7 +25,7 @@ static const struct field slot_fields[] = {
     BE("active", FIELD_CODE, 0, 4, .what = "0x00ac71f3: in use, 0x0000dead: not"),
     BE("iterations", FIELD_COUNT, 4, 4, .what = "of PBKDF2"),
     BE("salt", FIELD_BYTES, 8, 32),
-    BE("key_material_offset", FIELD_OFFSET, 40, 4, .what = "in sectors"),
+    BE("key_material_offset", FIELD_OFFSET, 40, 4, .unit = 512, .what = "in sectors"),
     BE("stripes", FIELD_COUNT, 44, 4, .min = 4000, .max = 4000, .what = "of the anti-forensic splitter"),
     {0},
 };
