@@ -243,6 +243,22 @@ QMP_RUN(qmp_fault_transaction)
 
 /* ---- looking ---- */
 
+/* Nothing above moves bytes elsewhere. */
+static bool same_offsets(const struct node *n)
+{
+    const struct node *up;
+
+    list_for_each (up, &n->graph->nodes, link) {
+        for (unsigned i = 0; i < up->nchildren; i++) {
+            bool moves = up->drv->kind == DRIVER_FORMAT && !up->drv->format->transparent;
+            if (up->children[i].node == n && (moves || !same_offsets(up))) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
 json_t *qmp_fault_info(const struct qmp_server *s, const struct node *n)
 {
     json_t *o = fault_status(n);
@@ -252,6 +268,8 @@ json_t *qmp_fault_info(const struct qmp_server *s, const struct node *n)
         json_object_set_new(o, "rules", fault_list(n));
         json_object_set_new(o, "held", fault_held(n));
         json_object_set_new(o, "next-operation", json_integer((json_int_t)fault_next_opno(n)));
+        json_object_set_new(o, "size", json_integer((json_int_t)node_size(n)));
+        json_object_set_new(o, "same-offsets", json_boolean(same_offsets(n)));
     }
     return o;
 }

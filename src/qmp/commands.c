@@ -239,6 +239,9 @@ MEMBERS faults_members[] = {
     {"waiting", &qmp_int, .help = "requests delayed now"},
     {"breakpoints", &qmp_any, .array = true},
     {"next-operation", &qmp_int, .help = "the number that the next request will have"},
+    {"size", &qmp_int, .help = "of the node, in bytes"},
+    {"same-offsets", &qmp_bool,
+     .help = "offsets in rules are those of the disk's clients: no format is above the node"},
     {0}};
 static const struct qmp_type faults = {"FaultInfo", QMP_OBJECT, .members = faults_members};
 

@@ -78,7 +78,7 @@ io() { # COMMAND...: on the server s; errors are the test's business
 @test "rule files, states, dry runs" {
     qmp_serve s --id d0 -f raw fault::disk.img
     echo '{"rules":[{"id":"a","op":"write","action":"error","state":2},{"id":"b","op":"read","action":"state","new-state":2}]}' >rules.json
-    expect 0 fault s add --file rules.json
+    expect 0 fault s add --rules rules.json
     equal "$out" "2 rules, from operation 1 on"
     expect 0 fault s state
     matches "$out" ': state 1$'
@@ -88,9 +88,9 @@ io() { # COMMAND...: on the server s; errors are the test's business
     expect 0 fault s state 1
     expect 0 io "write 0 4k"
     echo '{"rules":[{"id":"c","op":"write","action":"error"},{"op":"write"}]}' >bad.json
-    expect 1 fault s add --replace --file bad.json # all or none
+    expect 1 fault s add --replace --rules bad.json # all or none
     equal "$(fault s list --json | jq -c '[.[0].rules[].id]')" '["a","b"]'
-    expect 1 fault s add --file none.json
+    expect 1 fault s add --rules none.json
     contains "$err" "none.json"
     expect 0 fault s add --replace --dry-run --id c --write
     matches "$out" '^1 rule \(dry run\), from operation [0-9]+ on$'

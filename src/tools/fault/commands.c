@@ -77,10 +77,11 @@ static co_fn int gather_rules(struct fault_tool *f, json_t **ret_rules, struct e
 {
     json_t *rules = NULL;
 
-    if (!f->file && !f->has_rule) {
+    if (!f->rules && !f->has_rule) {
         return err_set(err, -EINVAL, "add: which rule? (see 'blkproof fault --help')");
     }
-    int r = f->file ? fault_read_file(NULL, f->file, &rules, err) : 0;
+    int r = f->nimports ? fault_import(f, err) : 0;
+    r = r == 0 && f->rules ? fault_read_file(NULL, f->rules, &rules, err) : r;
     if (r < 0) {
         return r;
     }
@@ -113,7 +114,7 @@ FAULT_COMMAND(fault_cmd_add)
     r = execute(f, "fault-add", args, &result, err);
     if (r == 0) {
         const char *preset = json_string_value(json_object_get(f->rule, "preset"));
-        if (preset && !f->file) {
+        if (preset && !f->rules) {
             snprintf(what, sizeof(what), "preset %.40s%s", preset, f->dry_run ? " (dry run)" : "");
         } else {
             snprintf(what, sizeof(what), "%zu rule%s%s", json_array_size(rules),
@@ -284,7 +285,9 @@ FAULT_COMMAND(fault_cmd_wait)
 
 const struct fault_command fault_commands[] = {
     {"list", "", "the rules of a disk, or of all, and their counters", 0, 0, false, fault_cmd_list},
-    {"add", "", "add the rule that options describe, and those of --file", 0, 0, false, fault_cmd_add},
+    {"add", "", "add the rule that options describe, and those of --rules", 0, 0, false, fault_cmd_add},
+    {"ranges", "", "where --file, --metadata and --journal lie, for range-sets of rule files", 0, 0, true,
+     fault_cmd_ranges},
     {"presets", "[NAME]", "disks that failed, as rules: all, or one with its parameters", 0, 1, true,
      fault_cmd_presets},
     {"remove", "ID...", "remove these rules, all or none; or --all, or --tag=NAME", 0, INT32_MAX, false,

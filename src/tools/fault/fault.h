@@ -10,6 +10,7 @@
  *   watch.c     watch
  *   show.c      rules and events for people
  *   presets.c   presets
+ *   import.c    ranges of files and file systems, and whether they lie on the disk (see ranges.h)
  */
 #ifndef TOOLS_FAULT_FAULT_H
 #define TOOLS_FAULT_FAULT_H
@@ -17,9 +18,11 @@
 #include <jansson.h>
 
 #include "qmp/stream.h"
+#include "tools/fault/ranges.h"
 #include "tools/tools.h"
 
 #define WATCH_INTERVAL_NS NS_PER_SEC
+#define FAULT_IMPORTS_MAX 64 /* on a command line */
 
 /* ---- client.c ---- */
 
@@ -49,7 +52,12 @@ void client_close(struct client *c);
 struct fault_tool {
     struct tool *tool;
     const char *address, *disk, *node;
-    const char *file, *before, *timeout, *errno_name;
+    struct fault_import {
+        enum ranges_kind kind;
+        const char *path;
+    } imports[FAULT_IMPORTS_MAX]; /* --file, --metadata, --journal */
+    unsigned nimports;
+    const char *rules, *before, *timeout, *errno_name;
     bool json, all, replace, dry_run, drop, complete, matched, has_rule;
     json_t *rule; /* the members that options gave */
     char **words; /* of the command, behind its name */
@@ -71,6 +79,7 @@ extern const struct fault_command fault_commands[]; /* ends with {0} */
 FAULT_COMMAND(fault_cmd_list);
 FAULT_COMMAND(fault_cmd_add);
 FAULT_COMMAND(fault_cmd_presets);
+FAULT_COMMAND(fault_cmd_ranges);
 FAULT_COMMAND(fault_cmd_remove);
 FAULT_COMMAND(fault_cmd_set);
 FAULT_COMMAND(fault_cmd_release);
@@ -88,6 +97,12 @@ void fault_watch_prepare(void);
 
 /* Arguments that say which disk or node; with @args (used up) or nothing else in them. */
 json_t *fault_target(const struct fault_tool *f, json_t *args);
+
+/* ---- import.c ---- */
+
+/* Into the rule go the ranges that --file, --metadata and --journal mean, if they lie on the disk that is
+ * meant. */
+co_fn int fault_import(struct fault_tool *f, struct err *err);
 
 /* ---- rule.c ---- */
 

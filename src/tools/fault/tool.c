@@ -17,7 +17,10 @@ enum {
     OPT_DISK,
     OPT_NODE,
     OPT_JSON_OUT,
+    OPT_RULES,
     OPT_FILE,
+    OPT_METADATA,
+    OPT_JOURNAL,
     OPT_BEFORE,
     OPT_REPLACE,
     OPT_DRY_RUN,
@@ -48,7 +51,10 @@ static const struct option fixed_options[] = {
     {"disk", required_argument, NULL, OPT_DISK},
     {"node", required_argument, NULL, OPT_NODE},
     {"json", no_argument, NULL, OPT_JSON_OUT},
+    {"rules", required_argument, NULL, OPT_RULES},
     {"file", required_argument, NULL, OPT_FILE},
+    {"metadata", required_argument, NULL, OPT_METADATA},
+    {"journal", required_argument, NULL, OPT_JOURNAL},
     {"before", required_argument, NULL, OPT_BEFORE},
     {"replace", no_argument, NULL, OPT_REPLACE},
     {"dry-run", no_argument, NULL, OPT_DRY_RUN},
@@ -95,6 +101,9 @@ static void print_help(void)
     }
     printf("      --range=OFFSET+LENGTH  that touch this range; several may be given\n"
            "      --sector=FIRST-LAST    the same in sectors\n"
+           "      --file=PATH      where this file of a mounted file system lies on the disk\n"
+           "      --metadata=PATH  the metadata of the file system that is mounted there, or in there\n"
+           "      --journal=PATH   its journal\n"
            "      --error=NAME     fail with this error: EIO, ENOSPC, ... (or a number)\n"
            "      --hang           are held until released\n"
            "      --pass           are passed on, whatever the rules behind say\n"
@@ -107,7 +116,7 @@ static void print_help(void)
     }
     printf("\n"
            "Of commands:\n"
-           "      --file=FILE      add: the rules of a file\n"
+           "      --rules=FILE     add: the rules of a file\n"
            "      --before=ID      add: in front of this rule\n"
            "      --replace        add: in place of all rules that are there\n"
            "      --dry-run        add: and let rules only count what they would do\n"
@@ -140,6 +149,16 @@ static int put(struct fault_tool *f, const char *name, const char *value, struct
     return fault_rule_put(f->rule, name, value, err);
 }
 
+static int add_import(struct fault_tool *f, enum ranges_kind kind, const char *path, struct err *err)
+{
+    if (f->nimports == FAULT_IMPORTS_MAX) {
+        return err_set(err, -E2BIG, "more than %d of --file, --metadata and --journal", FAULT_IMPORTS_MAX);
+    }
+    f->imports[f->nimports++] = (struct fault_import){kind, path};
+    f->has_rule = true;
+    return 0;
+}
+
 static int rule_option(struct fault_tool *f, int opt, const char *arg, struct err *err)
 {
     struct fault_member_doc doc;
@@ -153,6 +172,12 @@ static int rule_option(struct fault_tool *f, int opt, const char *arg, struct er
         return put(f, "action", "hang", err);
     case OPT_PASS:
         return put(f, "action", "pass", err);
+    case OPT_FILE:
+        return add_import(f, RANGES_FILE, arg, err);
+    case OPT_METADATA:
+        return add_import(f, RANGES_METADATA, arg, err);
+    case OPT_JOURNAL:
+        return add_import(f, RANGES_JOURNAL, arg, err);
     case OPT_PRESET:
         f->has_rule = true;
         return fault_rule_put_preset(f->rule, arg, err);
@@ -191,7 +216,7 @@ static int take_option(struct fault_tool *f, int opt, char *arg, struct err *err
         bool *flag;
     } plain[] = {
         {OPT_QMP, &f->address, NULL},       {OPT_DISK, &f->disk, NULL},
-        {OPT_NODE, &f->node, NULL},         {OPT_FILE, &f->file, NULL},
+        {OPT_NODE, &f->node, NULL},         {OPT_RULES, &f->rules, NULL},
         {OPT_BEFORE, &f->before, NULL},     {OPT_TIMEOUT, &f->timeout, NULL},
         {OPT_JSON_OUT, NULL, &f->json},     {OPT_REPLACE, NULL, &f->replace},
         {OPT_DRY_RUN, NULL, &f->dry_run},   {OPT_ALL, NULL, &f->all},
