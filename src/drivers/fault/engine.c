@@ -5,6 +5,7 @@
  * frame of its own coroutine.
  */
 #include "base/iov.h"
+#include "block/eligible.h"
 #include "drivers/fault/internal.h"
 
 void fault_engine_init(struct fault_engine *e, struct node *n)
@@ -158,6 +159,9 @@ static bool try_rule(struct fault_engine *e, struct fault_rule *rule, const stru
 
     if (!fault_rule_matches(e, rule, r)) {
         return false;
+    }
+    if (a->harms && !eligible_damage(e->node, r->offset, r->bytes)) {
+        return false; /* other copies of these bytes are damaged already */
     }
     if (a->decide) {
         a->decide(e, rule, r, v);
@@ -578,5 +582,8 @@ int fault_engine_io(struct node *n, struct req *r)
 {
     struct fault_engine *e = fault_engine_of(n);
 
+    if (UNLIKELY(n->eligible) && (r->op == REQ_WRITE || r->op == REQ_ZERO)) {
+        eligible_heal(n, r->offset, r->bytes); /* unless a rule damages it again */
+    }
     return UNLIKELY(e->standing) ? with_standing(e, r) : by_rules(e, r);
 }

@@ -92,6 +92,7 @@ extern const struct fault_member
 
 struct fault_action {
     const char *name, *help;
+    bool harms;    /* the bytes are not right afterwards: see eligible.h */
     bool goes_on;  /* the rules behind are asked too */
     bool holds;    /* how long it takes has nothing to do with the device */
     bool astray;   /* what it does to other places than the request's must meet nobody: claim.c */
