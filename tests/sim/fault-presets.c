@@ -39,7 +39,7 @@ SCENARIO(every_preset_is_accepted)
     json_t *p, *rule;
     size_t i, k;
 
-    CHECK(json_array_size(presets) >= 28);
+    CHECK(json_array_size(presets) >= 33);
     json_array_foreach(presets, i, p)
     {
         const char *name = json_string_value(json_object_get(p, "name"));

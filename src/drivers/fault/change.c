@@ -382,6 +382,7 @@ static void begin(struct draft *d)
         begin_added(e);
         fault_arm_added(e);
         fault_timers_look(e);
+        fault_lies_look(e);
         forget_history(e);
     }
     fault_waits_check(e);

@@ -195,6 +195,8 @@ struct fault_rule {
 
     struct wcache_cut *cut; /* action power-cut; NULL: as it is by default */
     int cut_all;            /* fault_cut_disks */
+    unsigned lie;           /* bits: FAULT_LIE_... */
+    uint64_t lie_age_ns;
 
     /* parameters of actions */
     int error; /* errno, positive */
@@ -313,6 +315,7 @@ struct fault_engine { /* the state of a node begins with it */
     bool has_limits;                /* the driver forces limits upon the gate */
     double time_scale;              /* 0: as the graph's */
     uint64_t flushes, epoch_writes; /* that have arrived; writes since the last flush */
+    bool lying;                     /* rules have made write caches lie */
     struct fault_history *history;  /* NULL: no rule asks */
     unsigned next_id;
     struct list held;      /* struct fault_held */
@@ -382,6 +385,9 @@ co_fn void fault_delay(struct fault_engine *e, uint64_t ns);
 uint64_t fault_draw(const struct fault_engine *e, const struct fault_rule *rule, uint64_t a, uint64_t b);
 /* A generator for what is done to one request: follows from its number, operation and place. */
 struct rng fault_rng(const struct fault_engine *e, const struct fault_rule *rule, const struct req *r);
+enum { FAULT_LIE_FLUSH = 1 << 0, FAULT_LIE_FUA = 1 << 1 };
+/* Rules have changed: write caches of the disk lie as one of them says, or are as they were. */
+void fault_lies_look(struct fault_engine *e);
 co_fn int fault_cut_perform(struct fault_engine *e, struct fault_rule *rule, struct req *r);
 co_fn int fault_hang(struct fault_engine *e, struct fault_rule *rule, struct req *r);
 /* Let go of what a rule holds; @deadman: it was the timer. */

@@ -82,6 +82,7 @@ FAULT_ASK(fault_history_holds);
 
 /* power.c */
 extern const char *const fault_cut_disks[];
+FAULT_PARSE(fault_parse_lie);
 FAULT_PARSE(fault_parse_cut);
 
 /* file.c */

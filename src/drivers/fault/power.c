@@ -47,6 +47,36 @@ static bool is_own(const struct node *fault, const struct node *cache)
     return false;
 }
 
+static const struct fault_word lies[] = {{"flush", FAULT_LIE_FLUSH}, {"fua", FAULT_LIE_FUA}, {0}};
+
+FAULT_PARSE(fault_parse_lie)
+{
+    return fault_parse_words(lies, v, m, &rule->lie, err);
+}
+
+void fault_lies_look(struct fault_engine *e)
+{
+    const struct fault_rule *liar = NULL;
+    struct node *n;
+
+    for (unsigned i = 0; i < e->list.nrules && !liar && !e->dry_run; i++) {
+        const struct fault_rule *rule = e->list.rules[i];
+        liar = rule->enabled && (rule->lie || rule->lie_age_ns) ? rule : NULL;
+    }
+    if (!liar && !e->lying) {
+        return;
+    }
+    const struct wcache_lie how = {.flush = liar && (liar->lie & FAULT_LIE_FLUSH),
+                                   .fua = liar && (liar->lie & FAULT_LIE_FUA),
+                                   .age_ns = liar ? liar->lie_age_ns : 0};
+    e->lying = liar != NULL;
+    list_for_each (n, &e->node->graph->nodes, link) {
+        if (wcache_is(n) && (is_below(e->node, n) || is_own(e->node, n))) {
+            wcache_lie(n, liar ? &how : NULL);
+        }
+    }
+}
+
 /* False: nothing has power that it could lose. */
 static bool cut(struct fault_engine *e, const struct fault_rule *rule)
 {

@@ -50,7 +50,9 @@ static void fill_in(json_t *rule, const json_t *values)
     json_object_foreach_safe(rule, tmp, key, v)
     {
         text = json_string_value(v);
-        if (text && *text == '$') {
+        if (json_is_object(v)) {
+            fill_in(v, values);
+        } else if (text && *text == '$') {
             assert(json_object_get(values, text + 1));
             json_object_set(rule, key, json_object_get(values, text + 1));
         }

@@ -13,6 +13,8 @@
 #define ROT      "Bairavasundaram et al., An Analysis of Data Corruption in the Storage Stack, FAST 2008"
 #define FLYING   "Zheng et al., PFE, errors of flash in the iSCSI target tgt"
 #define ALICE    "Pillai et al., All File Systems Are Not Created Equal, OSDI 2014"
+#define POWER    "Zheng et al., Understanding the Robustness of SSDs under Power Fault, FAST 2013"
+#define LATE     "Ahmadian et al., Investigating Power Outage Effects on Reliability of SSDs, DATE 2018"
 #define MITAKE   "Mitake, blkdebug rules over QMP (patches), qemu-devel 2014"
 #define EBS      "Amazon EBS User Guide, Latency injection (AWS FIS aws:ebs:volume-io-latency)"
 #define ADR      "One-Size-Fits-None: slow-fault tolerance (ADR), NSDI 2025"
@@ -165,6 +167,46 @@ const struct fault_preset fault_presets[] = {
      {{"nth", "1", "which write"}, {"report", "\"once\"", "one flush fails; or always: all"}},
      "[{\"op\": \"write\", \"nth\": \"$nth\", \"action\": \"deferred-error\", \"data\": \"drop\", "
      "\"report\": \"$report\"}]"},
+    {"power-honest",
+     "the power goes: of what no flush has covered some survives, and the rest is lost (a write-cache(7) is "
+     "needed)",
+     POWER,
+     true,
+     {{"nth", "1000", "at which write"}, {"off", "\"0s\"", "how long it is off"}},
+     "[{\"op\": \"write\", \"nth\": \"$nth\", \"when\": \"after\", \"action\": \"power-cut\","
+     "  \"cut\": {\"survivors\": \"random\", \"off\": \"$off\"}}]"},
+    {"power-shorn",
+     "the power goes: writes survive in part, in units of 512 bytes (the paper saw 3/8 and 7/8 of 4 KiB)",
+     POWER,
+     false,
+     {{"nth", "1000", "at which write"}, {"off", "\"0s\"", "how long it is off"}},
+     "[{\"op\": \"write\", \"nth\": \"$nth\", \"when\": \"after\", \"action\": \"power-cut\","
+     "  \"cut\": {\"survivors\": \"random\", \"torn\": \"512\", \"off\": \"$off\"}}]"},
+    {"power-unserializable",
+     "the power goes: what was written several times may fall back to any of its writes",
+     POWER,
+     true,
+     {{"nth", "1000", "at which write"}, {"off", "\"0s\"", "how long it is off"}},
+     "[{\"op\": \"write\", \"nth\": \"$nth\", \"when\": \"after\", \"action\": \"power-cut\","
+     "  \"cut\": {\"survivors\": \"older\", \"off\": \"$off\"}}]"},
+    {"power-lying-flush",
+     "the power goes, of a disk that lies about flushes and FUA: the last 700 ms are lost, promised or not",
+     POWER "; " LATE,
+     true,
+     {{"nth", "1000", "at which write"},
+      {"age", "\"700ms\"", "what is older is on the media"},
+      {"off", "\"0s\"", "how long it is off"}},
+     "[{\"op\": \"write\", \"nth\": \"$nth\", \"when\": \"after\", \"action\": \"power-cut\","
+     "  \"lie\": [\"flush\", \"fua\"], \"lie-age\": \"$age\", \"cut\": {\"survivors\": \"none\", \"off\": "
+     "\"$off\"}}]"},
+    {"reorder-epoch",
+     "the power goes between two flushes: the writes behind the first are on the media in no order",
+     ALICE,
+     true,
+     {{"flushes", "\"10+\"", "behind so many"}, {"write", "5", "at which write behind the flush"}},
+     "[{\"op\": \"write\", \"flush-epoch\": \"$flushes\", \"epoch-write\": \"$write\", \"count\": 1, "
+     "\"when\": \"after\","
+     "  \"action\": \"power-cut\", \"cut\": {\"survivors\": \"random\"}}]"},
     {"silent",
      "requests are accepted and never answered, until they are released",
      MITAKE,

@@ -95,6 +95,9 @@ struct wcache {
     /* options */
     uint64_t size, seed, age_ns, erase_block;
     int evict, flush, fua;
+    bool overridden; /* by a fault rule; then these three are what the options said: */
+    int own_flush, own_fua;
+    uint64_t own_age_ns;
     char *report;
 
     /* contents */

@@ -181,11 +181,12 @@ json_t *wcache_report(const struct node *n, size_t losses_max)
     for (size_t i = 0; i < MIN(c->nlosses, losses_max); i++) {
         json_array_append_new(losses, loss_json(&c->losses[i]));
     }
-    json_t *o = json_pack("{s:I, s:s, s:s, s:I, s:I, s:s, s:s, s:s, s:I, s:b}", "cut",
-                          (json_int_t)c->cut_number, "node-name", node_name(n), "file", node_filename(node_below(n)),
-                          "operation", (json_int_t)c->cut_opno, "time-ns", (json_int_t)c->cut_ns, "survivors",
-                          word("survivors", c->cut.survivors), "torn", word("torn", c->cut.torn), "fill",
-                          word("fill", c->cut.fill), "seed", (json_int_t)c->cut.seed, "lying", (int)c->lied);
+    json_t *o =
+        json_pack("{s:I, s:s, s:s, s:I, s:I, s:s, s:s, s:s, s:I, s:b}", "cut", (json_int_t)c->cut_number,
+                  "node-name", node_name(n), "file", node_filename(node_below(n)), "operation",
+                  (json_int_t)c->cut_opno, "time-ns", (json_int_t)c->cut_ns, "survivors",
+                  word("survivors", c->cut.survivors), "torn", word("torn", c->cut.torn), "fill",
+                  word("fill", c->cut.fill), "seed", (json_int_t)c->cut.seed, "lying", (int)c->lied);
     json_t *more =
         json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:I, s:o}", "cached-writes",
                   (json_int_t)s->writes, "cached-bytes", (json_int_t)s->bytes, "legal-losses",

@@ -109,6 +109,26 @@ static co_fn int wcache_set(struct node *n, const char *option, struct err *err)
     return 0;
 }
 
+void wcache_lie(struct node *n, const struct wcache_lie *how)
+{
+    struct wcache *c = n->state;
+
+    if (!c->overridden && !how) {
+        return;
+    }
+    if (!c->overridden) {
+        c->own_flush = c->flush;
+        c->own_fua = c->fua;
+        c->own_age_ns = c->age_ns;
+    }
+    c->overridden = how != NULL;
+    c->flush = how && how->flush ? WC_LIE : c->own_flush;
+    c->fua = how && how->fua ? WC_LIE : c->own_fua;
+    c->age_ns = how && how->age_ns ? how->age_ns : c->own_age_ns;
+    timer_disarm(&c->age_timer);
+    wc_age_look(c);
+}
+
 static co_fn json_t *wcache_info(struct node *n)
 {
     const struct wcache *c = n->state;

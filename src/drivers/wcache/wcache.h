@@ -57,6 +57,14 @@ co_fn int wcache_settle(struct node *n, struct err *err);
 co_fn int wcache_power_on(struct node *n, struct err *err);
 bool wcache_is_off(const struct node *n);
 
+/* For a fault rule: the disk lies about flushes or FUA, and writes down what is so old, whatever its options
+ * say; until it is NULL. */
+struct wcache_lie {
+    bool flush, fua;
+    uint64_t age_ns;
+};
+void wcache_lie(struct node *n, const struct wcache_lie *how);
+
 /* Of the last cut, as blkproof-write-cache(7) shows it, with at most @losses_max losses; NULL: no memory.
  * JSON's null: there was none. */
 json_t *wcache_report(const struct node *n, size_t losses_max);
