@@ -25,13 +25,15 @@ struct model_sector {
     uint8_t newest;
     bool has_unacked; /* a write that the cut has ended */
     uint8_t unacked;
-    bool may[256];     /* be there after a cut of an honest disk */
-    bool written[256]; /* since the last cut, or what that left: no disk can have invented it */
+    bool may[256]; /* be there after a cut of an honest disk */
+    uint8_t
+        written[256]; /* how often since the last cut (which left one), up to 2: no disk can invent others */
 };
 
 /* The operation log: when, counted in steps of all clients, a write was acknowledged. */
 struct model_op {
     uint32_t acked_at; /* 0: it was not, or is no write */
+    uint8_t byte;
     bool fua;
 };
 
@@ -58,7 +60,8 @@ static void model_settle(struct model_sector *s, uint8_t byte)
 {
     memset(s->may, 0, sizeof(s->may));
     memset(s->written, 0, sizeof(s->written));
-    s->may[byte] = s->written[byte] = true;
+    s->may[byte] = true;
+    s->written[byte] = 1;
     s->newest = byte;
     s->has_unacked = false;
 }
@@ -93,13 +96,15 @@ static co_fn void model_write(struct model_client *c)
 
     memset(data, byte, sizeof(data));
     for (unsigned i = at; i < at + n; i++) {
-        m->sectors[i].may[byte] = m->sectors[i].written[byte] = true;
+        uint8_t *written = &m->sectors[i].written[byte];
+        *written = MIN(*written + 1, 2);
+        m->sectors[i].may[byte] = true;
     }
     int ret = node_io(m->w.node, &r);
     CHECK(ret == 0 || (ret == -EIO && m->stop));
     CHECK(r.opno < MODEL_OPS_MAX);
     if (ret == 0) {
-        m->log[r.opno] = (struct model_op){.acked_at = ++m->step, .fua = fua};
+        m->log[r.opno] = (struct model_op){.acked_at = ++m->step, .byte = byte, .fua = fua};
     }
     for (unsigned i = at; i < at + n; i++) {
         struct model_sector *s = &m->sectors[i];
@@ -182,6 +187,24 @@ static bool was_promised(const struct model *m, uint64_t opno)
     return op->acked_at > 0 && (op->fua || op->acked_at < m->flushed_at);
 }
 
+/* What is there is the newest write, and no other of the same byte: nothing older is a loss. */
+static void check_superseded(const struct model *m, const json_t *report, unsigned i, uint8_t byte)
+{
+    const struct model_sector *s = &m->sectors[i];
+    const json_t *loss;
+    size_t k;
+
+    if (!m->whole || byte != s->newest || s->written[byte] != 1) {
+        return;
+    }
+    json_array_foreach(json_object_get(report, "losses"), k, loss)
+    {
+        uint64_t start = (uint64_t)json_integer_value(json_object_get(loss, "offset"));
+        uint64_t bytes = (uint64_t)json_integer_value(json_object_get(loss, "bytes"));
+        CHECK(!ranges_overlap(start, bytes, i * SECTOR_SIZE, SECTOR_SIZE));
+    }
+}
+
 /* The report says of every loss whether it is legal: so does the log. */
 static void check_legality(const struct model *m, const json_t *report)
 {
@@ -216,6 +239,9 @@ static void check_sector(struct model *m, const json_t *report, unsigned i, cons
         CHECK(illegal);
     } else if (data[0] != s->newest && !(s->has_unacked && data[0] == s->unacked)) { /* an honest disk may */
         CHECK(illegal || in_loss(report, i, true));
+    }
+    if (uniform) {
+        check_superseded(m, report, i, data[0]);
     }
     struct explanation why = {0};
     struct blame b = {.op = REQ_READ, .offset = i * SECTOR_SIZE, .bytes = SECTOR_SIZE, .data = data};
