@@ -362,6 +362,14 @@ bool bucket_has_place(const char *output)
 
 /* ---- buckets ---- */
 
+/* It goes to terminals, JSON and SQLite: printable ASCII, whatever a program said. */
+static void make_printable(char *text)
+{
+    for (; *text; text++) {
+        *text = *text >= 0x20 && *text < 0x7f ? *text : '?';
+    }
+}
+
 void bucket_make(struct bucket *b, enum oracle oracle, const char *command, int signal, const char *output,
                  const char *detail)
 {
@@ -383,6 +391,8 @@ void bucket_make(struct bucket *b, enum oracle oracle, const char *command, int 
     }
     snprintf(b->title, sizeof(b->title), "%s: %s%s%s%s", command, signal ? number : oracle_words[oracle].what,
              *place || detail ? ", " : "", place, detail && !*place ? detail : "");
+    make_printable(b->key);
+    make_printable(b->title);
     snprintf(b->id, sizeof(b->id), "%012llx",
              (unsigned long long)(XXH3_64bits(b->key, strlen(b->key)) & UINT64_C(0xffffffffffff)));
 }

@@ -6,6 +6,7 @@
 #include <ctype.h>
 #include <stdio.h>
 
+#include "base/json.h"
 #include "fuzz/run/exec.h"
 #include "fuzz/run/sets.h"
 
@@ -203,6 +204,10 @@ int run_commands_add(struct run_commands *c, const char *line, struct err *err)
     line += strspn(line, " \t");
     if (*line == '#' || !line[strspn(line, " \t\r\n")]) {
         return 0;
+    }
+    AUTO_JSON json_t *as_json = json_string(line);
+    if (!as_json) { /* it is kept as JSON */
+        return err_set(err, -EINVAL, "a command is not UTF-8");
     }
     const char *command = take_roles(line, &roles, &group);
     command += strspn(command, " \t");

@@ -20,11 +20,28 @@
 
 /* ---- programs ---- */
 
+/* This very program, if it is blkproof and not a test. */
+static char *own_program(void)
+{
+    char *path = realpath("/proc/self/exe", NULL);
+    const char *slash = path ? strrchr(path, '/') : NULL;
+
+    if (slash && strcmp(slash + 1, "blkproof") == 0) {
+        return path;
+    }
+    free(path);
+    return NULL;
+}
+
 int run_find_program(const char *name, char **ret_path, struct err *err)
 {
     const char *path = getenv("PATH");
     char *found = NULL;
 
+    if (strcmp(name, "blkproof") == 0 && (found = own_program())) {
+        *ret_path = found;
+        return 0;
+    }
     if (strchr(name, '/')) {
         found = realpath(name, NULL);
         if (!found || access(found, X_OK) < 0) {

@@ -11,6 +11,8 @@
  *   status.c   what it says while it runs
  *   replay.c   replay, min: one finding again, and smaller; place.c: where that happens
  *   merge.c    merge: parts of a campaign
+ *   report.c   report, in four forms; report_html.c: one of them
+ *   corpus.c   corpus export: seeds for other fuzzers
  */
 #ifndef TOOLS_FUZZ_FUZZ_H
 #define TOOLS_FUZZ_FUZZ_H
@@ -34,6 +36,8 @@ int fuzz_cmd_run(struct tool *t, int argc, char **argv);
 int fuzz_cmd_min(struct tool *t, int argc, char **argv);
 int fuzz_cmd_replay(struct tool *t, int argc, char **argv);
 int fuzz_cmd_merge(struct tool *t, int argc, char **argv);
+int fuzz_cmd_report(struct tool *t, int argc, char **argv);
+int fuzz_cmd_corpus(struct tool *t, int argc, char **argv);
 
 /* "blkproof: sentence (see 'blkproof fuzz COMMAND --help')"; returns FUZZ_EXIT_USAGE. */
 int fuzz_usage(const struct tool *t, const char *command, const struct err *err);

@@ -142,7 +142,10 @@ static int take_formats(struct run *r, const char *arg, struct err *err)
         return fuzz_args_take(&r->args, FUZZ_OPT_FORMAT, arg, err);
     }
     for (const char *p = arg; *p;) {
-        size_t len = strcspn(p, ",");
+        size_t len = strspn(p, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-");
+        if (len == 0 || len > 32 || (p[len] && p[len] != ',')) { /* files are called after it */
+            return err_set(err, -EINVAL, "--format=%s: expected words of letters and digits", arg);
+        }
         if (r->config.nformats == CAMPAIGN_FORMATS_MAX) {
             return err_set(err, -E2BIG, "--format: more than %d", CAMPAIGN_FORMATS_MAX);
         }

@@ -9,6 +9,8 @@ const struct fuzz_command fuzz_commands[] = {
     {"min", "FINDING...", "reduce a finding to what it takes", fuzz_cmd_min},
     {"replay", "FINDING...", "see a finding again", fuzz_cmd_replay},
     {"merge", "--out=DIR PART...", "put the parts of a campaign together", fuzz_cmd_merge},
+    {"report", "[FILE]", "what a campaign found: Markdown, JSON, JUnit, HTML", fuzz_cmd_report},
+    {"corpus", "export DIR", "images of a campaign for other fuzzers", fuzz_cmd_corpus},
     {0},
 };
 
