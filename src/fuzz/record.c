@@ -494,10 +494,11 @@ int fuzz_image_from_record(struct fuzz_image *img, const json_t *record, struct 
         return 0;
     }
     if (!img->format || !json_object_get(json_array_get(files, 0), "bytes")) {
-        return r < 0 ? r
-                     : err_set(
-                           err, -ESTALE,
-                           "this program makes another image of that record, which has no bytes of its own");
+        return r < 0 && r != -ENOENT
+                   ? r
+                   : err_set(
+                         err, -ESTALE,
+                         "this program makes another image of that record, which has no bytes of its own");
     }
     if ((r = load_whole(img, files, err)) < 0) {
         return r;

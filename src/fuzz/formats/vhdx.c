@@ -359,7 +359,7 @@ static void build(struct fuzz_image *img)
     uint64_t kind = fuzz_pick(img, "type", 0, 9);
 
     v.fixed = kind == 6 || kind == 7;
-    if (kind > 7) {
+    if (kind > 7 && !fuzz_depth(img)) { /* QEMU opens no differencing one */
         v.parent = fuzz_beside(img, "parent", &fuzz_vhdx);
     }
     choose_disk(img, &v);
