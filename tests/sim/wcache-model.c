@@ -122,6 +122,15 @@ static void an_honest_disk_on_a_slow_device(void **state)
     many(&(struct config){DISK, "\"size\":\"64K\",", false, 150});
 }
 
+/* The answers to reads take their time, in which what was missing from them comes down. */
+static void a_device_whose_answers_are_late(void **state)
+{
+    many(&(struct config){
+        "{\"driver\":\"fault\",\"rules\":[{\"op\":\"read\",\"action\":\"delay\",\"delay\":\"1ms\","
+        "\"when\":\"after\"}],\"file\":" DISK "}",
+        "\"size\":\"64K\",", false, 80});
+}
+
 static void evicting_at_random(void **state)
 {
     many(&(struct config){DISK, "\"size\":\"64K\",\"evict\":\"random\",", false, 80});
@@ -157,6 +166,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_honest_disk_loses_what_it_may),
         cmocka_unit_test(an_honest_disk_on_a_slow_device),
+        cmocka_unit_test(a_device_whose_answers_are_late),
         cmocka_unit_test(evicting_at_random),
         cmocka_unit_test(evicting_the_least_recently_written),
         cmocka_unit_test(writing_down_by_age),
