@@ -460,8 +460,8 @@ static co_fn int carry_out(struct fault_engine *e, struct req *r, struct fault_v
     if (e->dry_run) {
         *v = (struct fault_verdict){0};
     }
-    AUTO_FAULT_RULE struct fault_rule *rule =
-        v->rule ? fault_rule_ref(v->rule) : NULL; /* it may be removed */
+    /* it may be removed meanwhile */
+    AUTO_FAULT_RULE UNUSED struct fault_rule *rule = v->rule ? fault_rule_ref(v->rule) : NULL;
     if (v->delay_before_ns) {
         fault_delay(e, v->delay_before_ns);
     }
