@@ -198,7 +198,8 @@ static uint64_t put_bitmap(struct fuzz_image *img, const struct parallels *p, un
         &(struct fuzz_part){
             .name = "feature", .many = true, .index = i, .layout = &parallels_feature_layout, .offset = at});
     fuzz_put(img, f, 0, "magic", BITMAP_MAGIC);
-    fuzz_put(img, f, 0, "flags", fuzz_chance(img, "feature_flags", 5) ? 1 + fuzz_below(img, 3) : 0);
+    fuzz_put(img, f, 0, "flags",
+             fuzz_chance(img, "feature_flags", 5) && !fuzz_depth(img) ? 1 + fuzz_below(img, 3) : 0);
     fuzz_put(img, f, 0, "data_size", parallels_bitmap_layout.bytes + 8);
     at += parallels_feature_layout.bytes;
     int b = fuzz_place(img, &(struct fuzz_part){.name = "bitmap",

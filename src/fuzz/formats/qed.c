@@ -65,7 +65,7 @@ static void choose_geometry(struct fuzz_image *img, struct qed *q)
     }
     q->table_bytes = q->table_clusters * q->cluster;
     q->per_table = q->table_bytes / 8;
-    uint64_t covered = q->per_table > (UINT64_C(1) << 40) / q->cluster / q->per_table
+    uint64_t covered = q->per_table > (UINT64_C(1) << SIZE_MAX_BITS) / q->cluster / q->per_table
                            ? UINT64_C(1) << SIZE_MAX_BITS
                            : q->per_table * q->per_table * q->cluster;
     q->size = choose_size(img, SECTOR_SIZE, MIN(covered, UINT64_C(1) << SIZE_MAX_BITS));
