@@ -117,35 +117,10 @@ static int insert_rule(struct draft *d, const json_t *spec, unsigned at, struct 
     return 0;
 }
 
-/* The array that @rules is, or the one rule, with the rules of presets in their place; the caller's. */
-static int expand(const json_t *rules, json_t **ret, struct err *err)
-{
-    AUTO_JSON json_t *out = json_array();
-    size_t n = json_is_array(rules) ? json_array_size(rules) : 1;
-
-    for (size_t i = 0; i < n; i++) {
-        json_t *one = json_is_array(rules) ? json_array_get(rules, i) : (json_t *)(uintptr_t)rules;
-        AUTO_JSON json_t *many = NULL;
-        bool preset = json_object_get(one, "preset") != NULL;
-        int r = preset ? fault_preset_rules(one, &many, err) : 0;
-        if (r < 0 && n > 1) {
-            err_prefix(err, "rule %zu: ", i + 1);
-        }
-        if (r < 0) {
-            return r;
-        }
-        if ((preset ? json_array_extend(out, many) : json_array_append(out, one)) < 0) {
-            return err_set(err, -ENOMEM, "no memory for the rules");
-        }
-    }
-    *ret = TAKE_PTR(out);
-    return 0;
-}
-
 static int insert_rules(struct draft *d, const json_t *given, unsigned at, struct err *err)
 {
     AUTO_JSON json_t *rules = NULL;
-    int r = expand(given, &rules, err);
+    int r = fault_presets_expand(given, &rules, err);
 
     r = r < 0 ? r : draft_grow(d, json_array_size(rules), err);
     for (size_t i = 0; r == 0 && i < json_array_size(rules); i++) {

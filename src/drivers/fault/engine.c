@@ -4,7 +4,6 @@
  * then it is delayed, held, failed or passed on. Nothing is allocated here: what waits, waits in the
  * frame of its own coroutine.
  */
-#include "base/iov.h"
 #include "block/eligible.h"
 #include "drivers/fault/internal.h"
 
@@ -174,7 +173,7 @@ static bool try_rule(struct fault_engine *e, struct fault_rule *rule, const stru
     return true;
 }
 
-static void decide(struct fault_engine *e, const struct req *r, struct fault_verdict *v)
+void fault_decide(struct fault_engine *e, const struct req *r, struct fault_verdict *v)
 {
     struct fault_index *x = e->list.index;
     struct fault_hits hits;
@@ -455,7 +454,7 @@ static co_fn int perform(struct fault_engine *e, struct req *r, const struct fau
     return ret;
 }
 
-static co_fn int carry_out(struct fault_engine *e, struct req *r, struct fault_verdict *v)
+int fault_carry_out(struct fault_engine *e, struct req *r, struct fault_verdict *v)
 {
     if (e->dry_run) {
         *v = (struct fault_verdict){0};
@@ -472,90 +471,19 @@ static co_fn int carry_out(struct fault_engine *e, struct req *r, struct fault_v
     return ret;
 }
 
-/* ---- what rules ask to be remembered ---- */
-
-static co_fn int remembered(struct fault_engine *e, struct req *r)
-{
-    struct fault_verdict v = {0};
-    uint64_t epoch = e->history ? fault_history_epoch(e->history) : 0;
-
-    if (e->list.index) { /* rules may have been removed since the last piece */
-        decide(e, r, &v);
-    }
-    if (r->op == REQ_FLUSH) {
-        e->flushes++;
-        e->epoch_writes = 0;
-    }
-    e->epoch_writes += r->op == REQ_WRITE || r->op == REQ_ZERO;
-    if (e->history) {
-        fault_history_arrives(e->history, r);
-    }
-    int ret = carry_out(e, r, &v);
-    if (e->history) {
-        fault_history_done(e->history, r, epoch, ret);
-    }
-    return ret;
-}
-
-static uint64_t next_cut(const struct fault_engine *e, const struct req *r)
-{
-    uint64_t end = r->offset + r->bytes;
-
-    for (unsigned i = 0; i < e->list.nrules; i++) {
-        const struct fault_rule *rule = e->list.rules[i];
-        if ((rule->needs & FAULT_NEEDS_SPLIT) && rule->enabled && !rule->exhausted &&
-            (rule->ops & 1u << r->op)) {
-            end = fault_next_border(rule, r->offset, end);
-        }
-    }
-    return end;
-}
-
-/* Piece by piece, in their order, each a request of its own to the rules; until one fails. */
-static co_fn int in_pieces(struct fault_engine *e, struct req *r)
-{
-    AUTO_FREE struct iovec *iov = r->iov ? malloc((size_t)r->niov * sizeof(*iov)) : NULL;
-    struct req piece = *r;
-    uint64_t end = r->offset + r->bytes;
-    int ret = r->iov && !iov ? -ENOMEM : 0;
-
-    while (ret == 0 && piece.offset < end) {
-        piece.bytes = end - piece.offset;
-        piece.bytes = next_cut(e, &piece) - piece.offset;
-        if (iov) {
-            piece.iov = iov;
-            piece.niov = iov_slice(iov, r->iov, r->niov, piece.offset - r->offset, piece.bytes);
-        }
-        ret = remembered(e, &piece);
-        if (r->op == REQ_STATUS) {
-            break; /* it may tell of less than was asked */
-        }
-        piece.offset += piece.bytes;
-    }
-    return ret;
-}
-
-static co_fn int with_needs(struct fault_engine *e, struct req *r)
-{
-    bool whole = r->op == REQ_FLUSH || r->op == REQ_TRUNCATE || !(e->list.index->needs & FAULT_NEEDS_SPLIT) ||
-                 next_cut(e, r) == r->offset + r->bytes;
-
-    return whole ? remembered(e, r) : in_pieces(e, r);
-}
-
 static co_fn int by_rules(struct fault_engine *e, struct req *r)
 {
     const struct fault_index *x = e->list.index;
     struct fault_verdict v = {0};
 
     if (UNLIKELY(x && x->needs)) {
-        return with_needs(e, r);
+        return fault_with_needs(e, r);
     }
     if (LIKELY(!x) || x->classes[r->op].nalways + x->classes[r->op].nspans == 0) {
         return LIKELY(!e->standing) ? node_io(node_below(e->node), r) : fault_pass(e, r);
     }
-    decide(e, r, &v);
-    return carry_out(e, r, &v);
+    fault_decide(e, r, &v);
+    return fault_carry_out(e, r, &v);
 }
 
 /* What rules have done, or may do to other places, concerns this one, too. */

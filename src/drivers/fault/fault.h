@@ -67,8 +67,10 @@ co_fn int fault_read_file(struct graph *g, const char *path, json_t **ret_rules,
 int fault_from_blkdebug(const json_t *objects, json_t **ret_rules, struct err *err);
 
 /* Where rules stand an object may name a preset in their place: {"preset": NAME, "params": {...}}; what else
- * it has goes into all rules of the preset, and "id" in front of their ids. Only the form is looked at. */
-int fault_preset_rules(const json_t *given, json_t **ret_rules, struct err *err);
+ * it has goes into all rules of the preset, and "id" in front of their ids. @ret: the rules of the array
+ * @rules, or the one rule, with those of presets in their place; the caller's. Of rules only the form is
+ * looked at. */
+int fault_presets_expand(const json_t *rules, json_t **ret, struct err *err);
 /* An array of {"name", "help", "source", "verified", "params": [{"name", "default", "help"}], "rules"}. */
 json_t *fault_presets_json(void);
 

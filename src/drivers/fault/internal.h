@@ -10,6 +10,7 @@
  *   time.c      windows, cycles, what grows
  *   delay.c     how long a request waits
  *   payload.c   what a write carries
+ *   needs.c     what is done for every request because a rule asks for it
  *   history.c   what was written, and not read or flushed since
  *   file.c      while a file exists
  *   timer.c     states that change by themselves
@@ -365,6 +366,11 @@ struct fault_verdict {
     struct fault_rule *rule;            /* that performs the request; NULL: as always */
 };
 
+/* Which rules act; at once, when there is an index. */
+void fault_decide(struct fault_engine *e, const struct req *r, struct fault_verdict *v);
+co_fn int fault_carry_out(struct fault_engine *e, struct req *r, struct fault_verdict *v);
+/* needs.c: both, for rules that need more than the request. */
+co_fn int fault_with_needs(struct fault_engine *e, struct req *r);
 /* The rule has matched: its counters, and whether it is its turn. */
 bool fault_rule_matches(struct fault_engine *e, struct fault_rule *rule, const struct req *r);
 /* ... and acts: counters, budget, events, waits. */

@@ -103,7 +103,7 @@ static int check_form(const json_t *given, struct err *err)
     return id && !json_is_string(id) ? err_set(err, -EINVAL, "id: expected a string") : 0;
 }
 
-int fault_preset_rules(const json_t *given, json_t **ret_rules, struct err *err)
+static int preset_rules(const json_t *given, json_t **ret_rules, struct err *err)
 {
     int r = check_form(given, err);
     if (r < 0) {
@@ -130,6 +130,30 @@ int fault_preset_rules(const json_t *given, json_t **ret_rules, struct err *err)
         name_rule(rule, id ? id : p->name, json_object_get(given, "tag"));
     }
     *ret_rules = TAKE_PTR(rules);
+    return 0;
+}
+
+int fault_presets_expand(const json_t *rules, json_t **ret, struct err *err)
+{
+    AUTO_JSON json_t *out = json_array();
+    size_t n = json_is_array(rules) ? json_array_size(rules) : 1;
+
+    for (size_t i = 0; i < n; i++) {
+        json_t *one = json_is_array(rules) ? json_array_get(rules, i) : (json_t *)(uintptr_t)rules;
+        AUTO_JSON json_t *many = NULL;
+        bool preset = json_object_get(one, "preset") != NULL;
+        int r = preset ? preset_rules(one, &many, err) : 0;
+        if (r < 0 && n > 1) {
+            err_prefix(err, "rule %zu: ", i + 1);
+        }
+        if (r < 0) {
+            return r;
+        }
+        if ((preset ? json_array_extend(out, many) : json_array_append(out, one)) < 0) {
+            return err_set(err, -ENOMEM, "no memory for the rules");
+        }
+    }
+    *ret = TAKE_PTR(out);
     return 0;
 }
 

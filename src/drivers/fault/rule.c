@@ -235,6 +235,7 @@ static int prepare(struct fault_rule *rule, double scale, struct err *err)
 /* With a thousand rules their caches' lines are what a match costs. */
 static struct fault_rule *rule_new(void)
 {
+    _Static_assert(offsetof(struct fault_rule, asks) + FAULT_ASKS_MAX <= 128, "two lines of 64 bytes");
     void *p;
 
     if (posix_memalign(&p, 64, sizeof(struct fault_rule)) != 0) {
