@@ -20,7 +20,7 @@ static int make_json(const struct luks_key *k, const uint8_t *digest, size_t dig
                      uint64_t header_bytes, uint64_t area, uint64_t area_bytes, uint64_t payload,
                      char text[TEXT_MAX])
 {
-    char encryption[48], slot_salt[48], salt[48], sum[96];
+    char encryption[48], slot_salt[48], salt[48], sum[100];
 
     encryption_of(k, encryption, sizeof(encryption));
     luks_base64(k->slot_salt, 32, slot_salt);
@@ -83,20 +83,23 @@ void luks2_build(struct fuzz_image *img, struct luks_key *k, bool opens)
     uint64_t area = 2 * bytes + 4 * KiB * fuzz_below(img, 3);
     uint64_t area_bytes = round_up(luks_material_bytes(k->suite), 4 * KiB);
     uint64_t payload = round_up(area + area_bytes, MiB);
-    uint8_t digest[32];
+    uint8_t digest[64];
+    size_t digest_bytes = strcmp(k->suite->hash, "sha1") == 0     ? 20
+                          : strcmp(k->suite->hash, "sha512") == 0 ? 64
+                                                                  : 32;
     char json[TEXT_MAX];
 
     k->mk_iterations += 1000; /* cryptsetup refuses fewer */
     k->slot_iterations += 1000;
     if (opens) {
-        luks_digest(k, digest, sizeof(digest));
+        luks_digest(k, digest, digest_bytes);
         luks_split(img, k, fuzz_at(img, area, area_bytes));
     } else {
         rng_fill(fuzz_rng(img), digest, sizeof(digest));
         fuzz_data(img, area, area_bytes);
     }
     fuzz_place_bytes(img, "key_material", 0, area, area_bytes);
-    int len = make_json(k, digest, sizeof(digest), bytes, area, area_bytes, payload, json);
+    int len = make_json(k, digest, digest_bytes, bytes, area, area_bytes, payload, json);
     assert(len > 0 && len < (int)sizeof(json));
     put_header(img, false, bytes, json, (size_t)len);
     put_header(img, true, bytes, json, (size_t)len);
