@@ -17,7 +17,7 @@ void vmdk_choose(struct fuzz_image *img, struct vmdk *v, uint32_t per_table)
 {
     uint64_t size_max = fuzz_depth(img) ? SIZE_MAX_BELOW : SIZE_MAX_BYTES;
 
-    v->grain = UINT64_C(1) << fuzz_pick(img, "grain_bits", 3, 9);
+    v->grain = UINT64_C(1) << fuzz_pick(img, "grain_bits", 4, 9);
     v->per_table = per_table;
     if (v->parent) {
         v->capacity = round_up(fuzz_guest_size_of(img, v->parent) / SECTOR_SIZE, v->grain);

@@ -287,7 +287,8 @@ static void build(struct fuzz_image *img)
     struct vpc v = {0};
     uint64_t kind = fuzz_pick(img, "type", 0, 9);
 
-    v.type = kind < 6 ? DYNAMIC : kind < 8 ? FIXED : DIFFERENCING;
+    /* Below others it is none over a parent: few programs read those. */
+    v.type = kind < 6 || (kind > 7 && fuzz_depth(img) > 0) ? DYNAMIC : kind < 8 ? FIXED : DIFFERENCING;
     if (v.type == FIXED) {
         build_fixed(img, &v);
     } else {
