@@ -5,27 +5,19 @@
  */
 #include "fuzz/formats/luks.h"
 
-#include <gnutls/gnutls.h>
-
 #include "fuzz/formats.h"
 
 #define PAYLOAD_MAX (64 * KiB) /* all of it is encrypted: a hole would be noise */
 #define HEADER_ROOM (4 * KiB)
 
-static const struct luks_suite suites[] = {
-    {"aes", "xts-plain64", "sha256", 64, GNUTLS_CIPHER_AES_256_XTS, GNUTLS_DIG_SHA256, GNUTLS_MAC_SHA256},
-    {"aes", "xts-plain64", "sha1", 32, GNUTLS_CIPHER_AES_128_XTS, GNUTLS_DIG_SHA1, GNUTLS_MAC_SHA1},
-    {"aes", "cbc-plain64", "sha512", 32, GNUTLS_CIPHER_AES_256_CBC, GNUTLS_DIG_SHA512, GNUTLS_MAC_SHA512},
-    {"aes", "cbc-plain64", "sha256", 16, GNUTLS_CIPHER_AES_128_CBC, GNUTLS_DIG_SHA256, GNUTLS_MAC_SHA256},
-    {"aes", "cbc-essiv:sha256", "sha1", 32, 0, 0, 0},
-    {"serpent", "xts-plain64", "sha256", 32, 0, 0, 0},
-    {"twofish", "cbc-plain64", "sha1", 16, 0, 0, 0},
-};
-#define SUITES_OPEN 4 /* those that we can encrypt with */
+uint64_t luks_material_bytes(const struct luks_suite *s)
+{
+    return (uint64_t)s->key_bytes * LUKS1_STRIPES;
+}
 
 static void choose_key(struct fuzz_image *img, struct luks_key *k, bool opens)
 {
-    k->suite = &suites[fuzz_pick(img, "suite", 0, opens ? SUITES_OPEN - 1 : ARRAY_SIZE(suites) - 1)];
+    k->suite = &luks_suites[fuzz_pick(img, "suite", 0, (opens ? LUKS_SUITES_OPEN : LUKS_SUITES) - 1)];
     k->mk_iterations = 1 + (unsigned)fuzz_below(img, 64);
     k->slot_iterations = 1 + (unsigned)fuzz_below(img, 64);
     rng_fill(fuzz_rng(img), k->key, sizeof(k->key));

@@ -24,6 +24,10 @@ struct luks_suite {
     int gnutls_cipher, gnutls_hash, gnutls_mac; /* 0: none that we can */
 };
 
+#define LUKS_SUITES      7u
+#define LUKS_SUITES_OPEN 4u /* the first ones: those that we can encrypt with */
+extern const struct luks_suite luks_suites[LUKS_SUITES];
+
 struct luks_key {
     const struct luks_suite *suite;
     uint8_t key[LUKS_KEY_MAX];
@@ -40,7 +44,6 @@ void luks_split(struct fuzz_image *img, const struct luks_key *k, uint8_t *out);
 /* Encrypt whole sectors in place; the first has number @sector. */
 void luks_encrypt(const struct luks_suite *s, const uint8_t *key, uint64_t sector, uint8_t *bytes,
                   uint64_t len);
-void luks_base64(const uint8_t *bytes, size_t len, char *ret_text); /* 4 characters for 3 bytes, and a 0 */
 
 void luks2_build(struct fuzz_image *img, struct luks_key *k, bool opens);
 

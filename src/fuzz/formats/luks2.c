@@ -10,6 +10,22 @@
 #define BINARY_BYTES 4096u /* of the header in front of the JSON area */
 #define TEXT_MAX     4096u
 
+/* 4 characters for 3 bytes, and a 0. */
+static void base64(const uint8_t *bytes, size_t len, char *ret_text)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+    for (size_t i = 0; i < len; i += 3) {
+        uint32_t v = (uint32_t)bytes[i] << 16 | (i + 1 < len ? (uint32_t)bytes[i + 1] << 8 : 0) |
+                     (i + 2 < len ? bytes[i + 2] : 0);
+        *ret_text++ = digits[v >> 18];
+        *ret_text++ = digits[v >> 12 & 63];
+        *ret_text++ = i + 1 < len ? digits[v >> 6 & 63] : '=';
+        *ret_text++ = i + 2 < len ? digits[v & 63] : '=';
+    }
+    *ret_text = '\0';
+}
+
 static void encryption_of(const struct luks_key *k, char *text, size_t room)
 {
     snprintf(text, room, "%s-%s", k->suite->cipher, k->suite->mode);
@@ -23,9 +39,9 @@ static int make_json(const struct luks_key *k, const uint8_t *digest, size_t dig
     char encryption[48], slot_salt[48], salt[48], sum[100];
 
     encryption_of(k, encryption, sizeof(encryption));
-    luks_base64(k->slot_salt, 32, slot_salt);
-    luks_base64(k->mk_salt, 32, salt);
-    luks_base64(digest, digest_len, sum);
+    base64(k->slot_salt, 32, slot_salt);
+    base64(k->mk_salt, 32, salt);
+    base64(digest, digest_len, sum);
     return snprintf(
         text, TEXT_MAX,
         "{\"keyslots\":{\"0\":{\"type\":\"luks2\",\"key_size\":%u,"

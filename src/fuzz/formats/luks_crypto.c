@@ -9,10 +9,15 @@
 
 #define HASH_MAX 64
 
-uint64_t luks_material_bytes(const struct luks_suite *s)
-{
-    return (uint64_t)s->key_bytes * LUKS1_STRIPES;
-}
+const struct luks_suite luks_suites[LUKS_SUITES] = {
+    {"aes", "xts-plain64", "sha256", 64, GNUTLS_CIPHER_AES_256_XTS, GNUTLS_DIG_SHA256, GNUTLS_MAC_SHA256},
+    {"aes", "xts-plain64", "sha1", 32, GNUTLS_CIPHER_AES_128_XTS, GNUTLS_DIG_SHA1, GNUTLS_MAC_SHA1},
+    {"aes", "cbc-plain64", "sha512", 32, GNUTLS_CIPHER_AES_256_CBC, GNUTLS_DIG_SHA512, GNUTLS_MAC_SHA512},
+    {"aes", "cbc-plain64", "sha256", 16, GNUTLS_CIPHER_AES_128_CBC, GNUTLS_DIG_SHA256, GNUTLS_MAC_SHA256},
+    {"aes", "cbc-essiv:sha256", "sha1", 32, 0, 0, 0},
+    {"serpent", "xts-plain64", "sha256", 32, 0, 0, 0},
+    {"twofish", "cbc-plain64", "sha1", 16, 0, 0, 0},
+};
 
 static void pbkdf2(const struct luks_suite *s, const void *secret, size_t secret_len, const uint8_t salt[32],
                    unsigned iterations, uint8_t *out, size_t len)
@@ -82,19 +87,4 @@ void luks_split(struct fuzz_image *img, const struct luks_key *k, uint8_t *out)
     }
     pbkdf2(k->suite, LUKS_PASSPHRASE, strlen(LUKS_PASSPHRASE), k->slot_salt, k->slot_iterations, slot_key, n);
     luks_encrypt(k->suite, slot_key, 0, out, round_up(luks_material_bytes(k->suite), SECTOR_SIZE));
-}
-
-void luks_base64(const uint8_t *bytes, size_t len, char *ret_text)
-{
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-    for (size_t i = 0; i < len; i += 3) {
-        uint32_t v = (uint32_t)bytes[i] << 16 | (i + 1 < len ? (uint32_t)bytes[i + 1] << 8 : 0) |
-                     (i + 2 < len ? bytes[i + 2] : 0);
-        *ret_text++ = digits[v >> 18];
-        *ret_text++ = digits[v >> 12 & 63];
-        *ret_text++ = i + 1 < len ? digits[v >> 6 & 63] : '=';
-        *ret_text++ = i + 2 < len ? digits[v & 63] : '=';
-    }
-    *ret_text = '\0';
 }
