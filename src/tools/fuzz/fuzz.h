@@ -78,7 +78,7 @@ enum { /* behind TOOL_OPT_FIRST_FREE; commands number their own from FUZZ_OPT_FI
 #define FUZZ_ARGS_HELP                                                                                       \
     "      --format=FMT       format of the images; --format=help lists them\n"                              \
     "      --valid            nothing is hostile\n"                                                          \
-    "      --bias=N           1 to N hostile fields (default 3); or a share of all fields: 30%%\n"            \
+    "      --bias=N           1 to N hostile fields (default 3); or a share of all fields: 30%%\n"           \
     "      --config=TEXT      a path that may become hostile (header.*, l2.*.offset; may be repeated),\n"    \
     "                         a choice of the layout (cluster_bits=16), or the JSON array of QEMU's "        \
     "fuzzer\n"                                                                                               \

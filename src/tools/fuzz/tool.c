@@ -5,7 +5,8 @@
 const struct fuzz_command fuzz_commands[] = {
     {"gen", "--format FMT", "make images of a format, most of them hostile", fuzz_cmd_gen},
     {"show", "IMAGE|RECORD|SEED", "tell what is where in an image, and what is hostile", fuzz_cmd_show},
-    {"run", "[OPTIONS] -- COMMAND...", "run any program on hostile images, and sort what it does wrong", fuzz_cmd_run},
+    {"run", "[OPTIONS] -- COMMAND...", "run any program on hostile images, and sort what it does wrong",
+     fuzz_cmd_run},
     {"min", "FINDING...", "reduce a finding to what it takes", fuzz_cmd_min},
     {"replay", "FINDING...", "see a finding again", fuzz_cmd_replay},
     {"merge", "--out=DIR PART...", "put the parts of a campaign together", fuzz_cmd_merge},
