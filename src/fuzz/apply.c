@@ -101,7 +101,8 @@ static void copy_element(struct fuzz_image *img, const struct fuzz_mutation *m, 
 static void set_bytes(struct fuzz_image *img, const struct fuzz_mutation *m)
 {
     const struct fuzz_part *p = &img->part[m->part];
-    uint64_t at = fuzz_element_at(p, p->element ? m->element : 0) + (m->field ? m->field->offset : 0);
+    bool whole = !p->element || m->element == UINT32_MAX;
+    uint64_t at = fuzz_element_at(p, whole ? 0 : m->element) + (m->field ? m->field->offset : 0);
     uint8_t *bytes = change(img, p->file, at + m->after, m->len);
 
     if (bytes) {

@@ -318,6 +318,9 @@ int fuzz_config_from_json(struct fuzz_config *c, const json_t *j, struct err *er
         (r = take_text(j, "decoy", &c->decoy, err)) < 0) {
         return r;
     }
+    if (limit < FUZZ_LIMIT_MIN) {
+        return err_set(err, -EINVAL, "configuration: 'limit' is less than %" PRIu64, FUZZ_LIMIT_MIN);
+    }
     c->valid = valid ? json_is_true(valid) : c->valid;
     c->fields = (unsigned)fields;
     c->percent = (unsigned)percent;

@@ -176,7 +176,9 @@ const uint8_t *fuzz_look(const struct fuzz_image *img, uint64_t offset, uint64_t
 {
     const struct fuzz_file *f = &img->file[img->cur];
 
-    return bytes <= f->size && offset <= f->size - bytes ? f->bytes + offset : NULL;
+    uint64_t have = MIN(f->size, f->foreign_bytes ? f->foreign_bytes : f->room);
+
+    return bytes <= have && offset <= have - bytes ? f->bytes + offset : NULL;
 }
 
 void fuzz_set_size(struct fuzz_image *img, uint64_t size)

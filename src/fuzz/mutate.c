@@ -264,6 +264,7 @@ void fuzz_set(struct fuzz_image *img, int part, uint32_t element, const char *fi
                                                       .part = part,
                                                       .element = element,
                                                       .field = f,
+                                                      .file = p->file,
                                                       .before = fuzz_value(img, part, element, f),
                                                       .after = value});
     }

@@ -323,7 +323,8 @@ static int take_values(const struct fuzz_image *img, const json_t *j, struct fuz
                        const char *path, struct err *err)
 {
     const struct fuzz_part *p = &img->part[m->part];
-    uint64_t room = m->field ? m->field->width : p->element ? p->stride_bits / 8 : p->bytes;
+    bool whole = !p->element || m->element == UINT32_MAX;
+    uint64_t room = m->field ? m->field->width : whole ? p->bytes : p->stride_bits / 8;
     size_t len = 0;
 
     switch (m->what) {

@@ -2,6 +2,7 @@
 /* JSON as text; see text.h. */
 #include "fuzz/text.h"
 
+#include <jansson.h>
 #include <stdio.h>
 
 static const char digits[] = "0123456789abcdef";
@@ -65,23 +66,39 @@ void text_plain(struct text *t, const char *word)
     put(t, word, strlen(word));
 }
 
-static void put_char(struct text *t, unsigned char c)
+/* @utf8: bytes above ASCII stand for themselves. */
+static void put_char(struct text *t, unsigned char c, bool utf8)
 {
     char escaped[8];
 
-    if (c == '"' || c == '\\' || c < 0x20 || c >= 0x7f) {
+    if (c == '"' || c == '\\' || c < 0x20 || (c >= 0x7f && !utf8)) {
         put(t, escaped, (size_t)snprintf(escaped, sizeof(escaped), "\\u%04x", c));
     } else {
         put(t, (const char *)&c, 1);
     }
 }
 
+static bool is_utf8(const char *s)
+{
+    size_t ascii = 0;
+
+    while (s[ascii] && (unsigned char)s[ascii] < 0x80) {
+        ascii++;
+    }
+    json_t *j = s[ascii] ? json_string(s + ascii) : NULL;
+    bool good = j || !s[ascii];
+    json_decref(j);
+    return good;
+}
+
 void text_string(struct text *t, const char *s)
 {
+    bool utf8 = is_utf8(s);
+
     separate(t);
     put(t, "\"", 1);
     while (*s) {
-        put_char(t, (unsigned char)*s++);
+        put_char(t, (unsigned char)*s++, utf8);
     }
     put(t, "\"", 1);
 }

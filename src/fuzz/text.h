@@ -15,7 +15,7 @@ struct text { /* begin with zeroes; free .p */
 void text_open(struct text *t, char bracket);
 void text_close(struct text *t, char bracket);
 void text_key(struct text *t, const char *name);
-/* What is no UTF-8 is written as if its bytes were Latin-1. */
+/* What is no UTF-8 is written as if it were Latin-1. */
 void text_string(struct text *t, const char *s);
 void text_number(struct text *t, uint64_t v);
 void text_hex(struct text *t, uint64_t v);                         /* "0x1f" */
