@@ -10,7 +10,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
-#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -57,16 +56,21 @@ static int make_dirs(struct campaign *c, struct err *err)
     return 0;
 }
 
-/* One campaign at a time in a directory. */
+/* One campaign at a time in a directory. The lock is the process's own: workers, which may outlive it by a moment, do
+ * not inherit it. */
 static int lock(struct campaign *c, struct err *err)
 {
-    c->lock_fd = open(c->out, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (c->lock_fd < 0) {
-        return err_set_errno(err, -errno, "open '%s'", c->out);
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    AUTO_FREE char *path = NULL;
+
+    if (asprintf(&path, "%s/.lock", c->out) < 0) {
+        return err_set(err, -ENOMEM, "no memory");
     }
-    return flock(c->lock_fd, LOCK_EX | LOCK_NB) < 0
-               ? err_set(err, -EBUSY, "a campaign is running in '%s'", c->out)
-               : 0;
+    c->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (c->lock_fd < 0) {
+        return err_set_errno(err, -errno, "open '%s'", path);
+    }
+    return fcntl(c->lock_fd, F_SETLK, &whole) < 0 ? err_set(err, -EBUSY, "a campaign is running in '%s'", c->out) : 0;
 }
 
 static int keep_config(struct campaign *c, const struct campaign_config *config, json_t **ret_kept,
