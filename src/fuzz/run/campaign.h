@@ -25,8 +25,9 @@ struct campaign_config {
     unsigned oracles;
     struct run_limits limits;
     uint64_t shard, shards; /* tests of number % shards == shard */
+    bool gdb;               /* stacks by gdb where nothing else gives one */
     /* How it is run: */
-    bool gdb, fork_server, no_sandbox;
+    bool fork_server, no_sandbox;
     unsigned again; /* reruns of a finding, to see whether it is a steady one */
 };
 

@@ -405,7 +405,6 @@ static int adopt(struct run *r, const json_t *kept, struct err *err)
     campaign_config_finish(&r->config);
     campaign_config_init(&r->config);
     free(TAKE_PTR(r->config.fuzz.decoy));
-    r->config.gdb = running.gdb;
     r->config.fork_server = running.fork_server;
     r->config.no_sandbox = running.no_sandbox;
     r->config.again = running.again;
