@@ -213,5 +213,10 @@ int fuzz_image_write_at(struct fuzz_image *img, int dirfd, const char *name, str
 /* A foreign image. @format: NULL: probed; then img->format may be NULL: nothing is placed but all bytes. */
 int fuzz_image_open(struct fuzz_image *img, const char *path, const struct fuzz_format *format,
                     const struct fuzz_config *config, struct err *err);
+/* The same of @size bytes in memory. -EINVAL: they are not of this format, or it cannot parse; -EFBIG. */
+int fuzz_image_load(struct fuzz_image *img, const uint8_t *bytes, size_t size,
+                    const struct fuzz_format *format, const struct fuzz_config *config);
+/* The image (without files beside it) into @out, at most @max bytes; how many they are. */
+size_t fuzz_image_bytes(const struct fuzz_image *img, uint8_t *out, size_t max);
 
 #endif

@@ -140,3 +140,36 @@ int fuzz_image_open(struct fuzz_image *img, const char *path, const struct fuzz_
     }
     return 0;
 }
+
+/* ---- images in memory ---- */
+
+int fuzz_image_load(struct fuzz_image *img, const uint8_t *bytes, size_t size,
+                    const struct fuzz_format *format, const struct fuzz_config *config)
+{
+    if (!format->parse || !format->probe || !format->probe(bytes, size)) {
+        return -EINVAL;
+    }
+    fuzz_image_clear(img);
+    img->config = config;
+    img->files = 1;
+    uint8_t *p = fuzz_file_bytes(&img->file[0], 0, size);
+    if (!p) {
+        return -EFBIG;
+    }
+    memcpy(p, bytes, size);
+    img->file[0].valid_size = size;
+    img->format = img->file[0].format = format;
+    format->parse(img);
+    return 0;
+}
+
+size_t fuzz_image_bytes(const struct fuzz_image *img, uint8_t *out, size_t max)
+{
+    const struct fuzz_file *f = &img->file[0];
+    size_t len = (size_t)MIN(f->size, (uint64_t)max);
+    uint64_t have = MIN((uint64_t)len, f->foreign_bytes ? f->foreign_bytes : f->room);
+
+    memcpy(out, f->bytes, have);
+    memset(out + have, 0, len - have);
+    return len;
+}
