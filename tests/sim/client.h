@@ -23,6 +23,7 @@ struct client {
     uint64_t opno;
     bool resize, discard, flush;
     bool may_fail; /* -EIO is an answer */
+    bool may_drop; /* so is none */
     uint64_t done[REQ_OP_COUNT], failed;
 };
 
@@ -124,7 +125,11 @@ static inline co_fn void client_request(struct client *c, char *buf)
     bool may_refuse = (r.flags & REQ_NO_FALLBACK) != 0;
     int ret = node_io(c->w->node, &r);
     /* A resize that came first may have put the range past the end. */
-    CHECK(ret == 0 || (ret == -EIO && (c->may_fail || c->resize)) || (ret == -ENOTSUP && may_refuse));
+    CHECK(ret == 0 || (ret == -EIO && (c->may_fail || c->resize)) || (ret == -ENOTSUP && may_refuse) ||
+          (ret == REQ_DROPPED && c->may_drop));
+    if (ret < 0 && c->may_drop) { /* the disk may be away: as one that tries again, not at once */
+        co_sleep_ns(20000);
+    }
     c->done[op]++;
     c->failed += ret == -EIO;
     sim_trace_add((uint64_t)ret);

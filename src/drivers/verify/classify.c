@@ -26,6 +26,44 @@ bool verify_explained(const struct node *n, const struct req *r, uint64_t offset
     return true;
 }
 
+bool verify_is_explained_below(const struct node *n)
+{
+    const struct node *below = ((const struct verify *)n->state)->test;
+
+    while (below && !below->drv->explain) {
+        below = below->drv->kind == DRIVER_FILTER && below->nchildren > 0 ? node_below(below) : NULL;
+    }
+    return below != NULL;
+}
+
+bool verify_explained_now(struct node *n, uint64_t offset, size_t bytes, struct culprit *ret)
+{
+    const struct verify *v = n->state;
+    const struct req nobodys = {
+        .op = REQ_READ}; /* without a number: what happened to this very read is no excuse */
+    uint8_t now[SECTOR_SIZE];
+
+    for (size_t at = 0; at < bytes; at += sizeof(now)) {
+        size_t len = MIN(bytes - at, sizeof(now));
+        if (node_read(v->test, offset + at, now, len) == 0 &&
+            verify_explained(n, &nobodys, offset + at, len, now, 0, ret)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void verify_wait_for_changes(struct node *n)
+{
+    struct verify *v = n->state;
+    uint64_t last = v->change_ids;
+    const struct change *oldest;
+
+    while ((oldest = list_first(&v->changes, struct change, link)) && oldest->id <= last) {
+        co_queue_wait(&v->changed);
+    }
+}
+
 bool verify_culprits_equal(const struct culprit *a, const struct culprit *b)
 {
     return a->legal == b->legal && a->opno == b->opno && strcmp(a->node, b->node) == 0 &&

@@ -152,6 +152,12 @@ static inline bool indet_clear(const struct indet *s, uint64_t start, uint64_t e
 
 /* ---- the node's state ---- */
 
+/* A write, zero or discard under way. */
+struct change {
+    struct list link;
+    uint64_t id, mark; /* the latter: the oracle's versions when it began */
+};
+
 struct flush {
     struct list link;
     uint64_t id, seq; /* what it covers, if it succeeds */
@@ -187,6 +193,9 @@ struct verify {
     uint64_t flush_ids, flush_covers; /* the latter: seq up to which flushes succeeded */
     uint64_t flush_mark;
     struct co_queue flushed; /* who waits for one of them */
+    struct list changes;     /* likewise */
+    uint64_t change_ids;
+    struct co_queue changed;
     int report_fd;
     struct verify_counts counts;
 };
@@ -289,6 +298,14 @@ struct culprit {
  * @rc of the request. */
 bool verify_explained(const struct node *n, const struct req *r, uint64_t offset, uint64_t bytes,
                       const void *data, int rc, struct culprit *ret);
+/* Is there anybody to ask? */
+bool verify_is_explained_below(const struct node *n);
+/* What is under way may damage other places than its own, which is only remembered when it has ended: wait
+ * for that before something unexplained is believed. */
+co_fn void verify_wait_for_changes(struct node *n);
+/* A place that faults are changing while it is read may show what nobody remembers any more: is what it holds
+ * now injected? */
+co_fn bool verify_explained_now(struct node *n, uint64_t offset, size_t bytes, struct culprit *ret);
 bool verify_culprits_equal(const struct culprit *a, const struct culprit *b);
 /* Count and report it; @bytes 0: it concerns the result @rc. */
 void verify_note_explained(struct node *n, const struct req *r, const struct culprit *c, uint64_t offset,

@@ -46,7 +46,7 @@ static co_fn int return_mismatch(struct node *n, const struct req *r, int rc_tes
 
     if (rc_test != 0 && verify_explained(n, r, r->offset, r->bytes, NULL, rc_test, &c)) {
         verify_note_explained(n, r, &c, r->offset, 0, rc_test);
-        return verify_decide(n, r->opno, rc_test, true);
+        return c.legal ? rc_test : verify_decide(n, r->opno, rc_test, true);
     }
     verify_report_return(n, r, rc_test, rc_raw);
     return verify_decide(n, r->opno, rc_test, false);
@@ -395,6 +395,21 @@ static co_fn int do_zero(struct node *n, struct req *r)
     return finish_change(n, r, id, PAST_ZERO, losses, rc_test, rc_raw);
 }
 
+static co_fn int do_change(struct node *n, struct req *r)
+{
+    struct verify *v = n->state;
+    struct change c = {.id = ++v->change_ids, .mark = v->oracle ? v->oracle->versions_head : 0};
+
+    list_add_tail(&v->changes, &c.link);
+    int rc = r->op == REQ_WRITE  ? do_write(n, r)
+             : v->oracle         ? oracle_change(n, r, r->op == REQ_ZERO ? ORACLE_DATA : ORACLE_ANY)
+             : r->op == REQ_ZERO ? do_zero(n, r)
+                                 : change_in_turn(n, r, PAST_DISCARD);
+    list_del(&c.link);
+    co_queue_wake_all(&v->changed);
+    return rc;
+}
+
 /* ---- flush, truncate ---- */
 
 /* A flush has ended. What it covers counts as durable once no flush is under way: while one is that may
@@ -533,11 +548,9 @@ co_fn int verify_io(struct node *n, struct req *r)
     case REQ_READ:
         return do_read(n, r);
     case REQ_WRITE:
-        return do_write(n, r);
     case REQ_ZERO:
-        return v->oracle ? oracle_change(n, r, ORACLE_DATA) : do_zero(n, r);
     case REQ_DISCARD:
-        return v->oracle ? oracle_change(n, r, ORACLE_ANY) : change_in_turn(n, r, PAST_DISCARD);
+        return do_change(n, r);
     case REQ_FLUSH:
         return do_flush(n, r);
     case REQ_TRUNCATE:

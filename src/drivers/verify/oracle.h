@@ -89,13 +89,13 @@ struct oracle {
     uint64_t zero_hash;
 
     uint64_t base, last_seq, flushed_seq, versions_head, runs;
-    uint64_t flush_newest;  /* seq of the newest flush that has begun */
-    uint64_t versions_mark; /* whatever is not flushed was entered in the ring from here on */
-    struct list changes;    /* under way, the oldest first */
-    uint64_t indeterminate; /* units */
-    bool gaps;              /* something could not be entered in the ring */
-    bool blind, blind_told; /* something could not be recorded: no space */
-    struct node *node;      /* for the sentence */
+    uint64_t flush_newest;      /* seq of the newest flush that has begun */
+    uint64_t versions_mark;     /* whatever is not flushed was entered in the ring from here on */
+    const struct list *changes; /* under way, the oldest first: of struct change */
+    uint64_t indeterminate;     /* units */
+    bool gaps;                  /* something could not be entered in the ring */
+    bool blind, blind_told;     /* something could not be recorded: no space */
+    struct node *node;          /* for the sentence */
 };
 
 /* ---- oracle_file.c ---- */
@@ -113,15 +113,14 @@ void oracle_put_live(struct oracle *o);
 /* ---- oracle_book.c ---- */
 
 struct oracle_change {
-    struct list link;
     uint64_t first, end; /* units */
-    uint64_t seq, versions_at;
+    uint64_t seq;
 };
 
 /* Note a change that is about to be made. @iov: the data; NULL: zeroes (ORACLE_DATA), or anything. */
 void oracle_begin(struct oracle *o, struct oracle_change *c, enum oracle_flags kind, const struct req *r,
                   const struct iovec *iov, int niov);
-void oracle_done(struct oracle *o, struct oracle_change *c, bool ok, bool durable, bool lost);
+void oracle_done(struct oracle *o, const struct oracle_change *c, bool ok, bool durable, bool lost);
 uint64_t oracle_flush_begin(struct oracle *o, uint64_t opno, uint64_t *ret_mark);
 void oracle_flushed(struct oracle *o, uint64_t seq, uint64_t mark);
 /* What was not flushed may have been lost. */

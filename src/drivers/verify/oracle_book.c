@@ -262,8 +262,6 @@ void oracle_begin(struct oracle *o, struct oracle_change *c, enum oracle_flags k
     c->first = r->offset / o->unit;
     c->end = div_up(r->offset + r->bytes, o->unit);
     c->seq = seq_now(o, r->opno);
-    c->versions_at = o->versions_head;
-    list_add_tail(&o->changes, &c->link);
     saw_seq(o, c->seq);
     for (uint64_t u = c->first, next; u < c->end; u = next) {
         next = MIN(c->end, round_down(u, ORACLE_CHUNK_UNITS) + ORACLE_CHUNK_UNITS);
@@ -274,13 +272,12 @@ void oracle_begin(struct oracle *o, struct oracle_change *c, enum oracle_flags k
     oracle_put_live(o);
 }
 
-void oracle_done(struct oracle *o, struct oracle_change *c, bool ok, bool durable, bool lost)
+void oracle_done(struct oracle *o, const struct oracle_change *c, bool ok, bool durable, bool lost)
 {
     uint64_t seq = MAX(c->seq, o->flush_newest);
     uint64_t add = (ok ? 0u : (unsigned)ORACLE_FAILED) | (lost ? (unsigned)ORACLE_LOST : 0u) |
                    (ok && durable ? (unsigned)ORACLE_FUA : 0u) | (seq > c->seq ? (unsigned)ORACLE_LATE : 0u);
 
-    list_del(&c->link);
     for (uint64_t u = c->first, next; u < c->end; u = next) {
         uint8_t *p = place(o, u);
         next =
@@ -298,9 +295,9 @@ void oracle_done(struct oracle *o, struct oracle_change *c, bool ok, bool durabl
 
 uint64_t oracle_flush_begin(struct oracle *o, uint64_t opno, uint64_t *ret_mark)
 {
-    const struct oracle_change *oldest = list_first(&o->changes, struct oracle_change, link);
+    const struct change *oldest = list_first(o->changes, struct change, link);
 
-    *ret_mark = oldest ? oldest->versions_at : o->versions_head;
+    *ret_mark = oldest ? oldest->mark : o->versions_head;
     o->flush_newest = seq_now(o, opno);
     saw_seq(o, o->flush_newest);
     oracle_put_live(o);

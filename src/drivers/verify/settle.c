@@ -211,10 +211,47 @@ bool verify_wait_for_flushes(struct node *n, uint64_t losses)
     return verify_lost_since(n, losses);
 }
 
+/* What cannot be explained yet. */
+static co_fn void wait_for_explanations(const struct read *s)
+{
+    const struct verify *v = s->n->state;
+    uint64_t end = s->r->offset + s->r->bytes, until, next;
+    struct culprit c;
+    bool all = node_read(v->raw, s->r->offset, s->raw, s->r->bytes) == 0;
+
+    for (uint64_t at = s->r->offset; all && at < end; at = next) {
+        next = MIN(at + SECTOR_SIZE, end);
+        all = same(s, at, next) || indet_at(&v->indet, at, end, &until) == INDET_DISCARDED ||
+              explained(s, INDET_ANY, at, next, &c);
+    }
+    if (!all) {
+        verify_wait_for_changes(s->n);
+    }
+}
+
+/* What is being changed by a fault just now. True if nothing else is wrong. */
+static co_fn bool excuse_moving(const struct read *s)
+{
+    uint64_t end = s->r->offset + s->r->bytes;
+    struct culprit c;
+
+    for (uint64_t at = s->r->offset, next; at < end; at = next) {
+        next = MIN(at + SECTOR_SIZE, end);
+        if (!same(s, at, next) && verify_explained_now(s->n, at, next - at, &c)) {
+            verify_note_explained(s->n, s->r, &c, at, next - at, 0);
+            excuse(s, at, next);
+        }
+    }
+    return same(s, s->r->offset, end);
+}
+
 static co_fn int unexplained(const struct read *s)
 {
     if (verify_wait_for_flushes(s->n, s->losses)) {
         return READ_AGAIN;
+    }
+    if (verify_is_explained_below(s->n) && excuse_moving(s)) {
+        return verify_decide(s->n, s->r->opno, 0, true);
     }
     verify_report_contents(s->n, s->r, s->test, s->raw);
     return verify_decide(s->n, s->r->opno, 0, false);
@@ -228,6 +265,9 @@ co_fn int verify_settle(struct node *n, const struct req *r, const uint8_t *test
 
     if (!s.raw) {
         return -ENOMEM;
+    }
+    if (verify_is_explained_below(n)) {
+        wait_for_explanations(&s);
     }
     co_mutex_lock(&v->settling);
     int rc = settle_locked(&s, &equal);

@@ -332,6 +332,8 @@ void verify_prepare(struct node *n)
     co_queue_init(&v->held);
     co_queue_init(&v->flushed);
     list_init(&v->flushes);
+    list_init(&v->changes);
+    co_queue_init(&v->changed);
     v->never_flushed = ignores_flushes(n);
     v->graph_reconnects = n->graph->reconnects;
     v->reconnects = reconnects_below(n);
