@@ -250,6 +250,28 @@ SCENARIO(a_timer_that_is_changed_or_removed)
     return 0;
 }
 
+/* ---- the end of a delay ---- */
+
+SCENARIO(what_is_delayed_goes_on_when_nothing_delays_any_more)
+{
+    static struct bg b[2];
+    open_at_once("[{'id':'day','op':'write','action':'delay','delay':'86400s'},"
+                 " {'id':'hour','op':'write','action':'delay','delay':'3600s','when':'after'}]",
+                 "");
+    bg_start(&b[0], REQ_WRITE, 0, 'a');
+    co_sleep_ns(NS_PER_SEC);
+    CHECK_EQ(change(rig.node, FAULT_REMOVE, "day", NULL), 0); /* it has been promised a day and an hour */
+    co_sleep_ns(3600 * NS_PER_SEC);
+    CHECK(!b[0].done);
+    bg_start(&b[1], REQ_WRITE, 512, 'b');
+    CHECK_EQ(change(rig.node, FAULT_SET, "hour", "{'enabled':false}"), 0);
+    co_sleep_ns(NS_PER_MS);
+    CHECK(b[1].done && b[0].done);
+    CHECK_EQ(b[0].result, 0);
+    world_close(&rig);
+    return 0;
+}
+
 /* ---- the scale ---- */
 
 SCENARIO(all_times_are_scaled)
@@ -316,6 +338,7 @@ int main(void)
         cmocka_unit_test(a_state_that_changes_by_itself),
         cmocka_unit_test(a_timer_without_a_state_and_its_budget),
         cmocka_unit_test(a_timer_that_is_changed_or_removed),
+        cmocka_unit_test(what_is_delayed_goes_on_when_nothing_delays_any_more),
         cmocka_unit_test(all_times_are_scaled),
         cmocka_unit_test(what_means_nothing_is_refused),
     };

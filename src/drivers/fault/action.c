@@ -74,10 +74,10 @@ static void state_decide(struct fault_engine *e, struct fault_rule *rule, const 
 const struct fault_action fault_actions[] = {
     {"error", "the request fails with errno", .error = EIO, .check = fault_error_check,
      .perform = fault_error_perform},
-    {"delay", "the request waits, then goes on to the rules behind", .goes_on = true,
+    {"delay", "the request waits, then goes on to the rules behind", .goes_on = true, .waits = true,
      .check = fault_check_delay, .decide = delay_decide},
     {"stall", "the request waits until the time of the rule is over, then goes on to the rules behind",
-     .goes_on = true, .check = stall_check, .decide = stall_decide},
+     .goes_on = true, .waits = true, .check = stall_check, .decide = stall_decide},
     {"hang", "the request is held until it is released", .holds = true, .perform = hang_perform},
     {"power-cut", "the power of write caches is cut, and the request has no answer",
      .perform = fault_cut_perform},

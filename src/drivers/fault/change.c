@@ -303,6 +303,17 @@ static void release_removed(struct fault_engine *e, struct fault_list *before)
     fault_engine_count(e);
 }
 
+/* When nothing delays any more, what is delayed goes on: a disk is whole again when its rules are gone. */
+static void wake_delayed(struct fault_engine *e)
+{
+    for (unsigned i = 0; i < e->list.nrules; i++) {
+        if (fault_actions[e->list.rules[i]->action].waits && e->list.rules[i]->enabled) {
+            return;
+        }
+    }
+    fault_wake_sleepers(e);
+}
+
 static void commit(struct draft *d)
 {
     struct fault_engine *e = fault_engine_of(d->node);
@@ -359,6 +370,7 @@ static void begin(struct draft *d)
         fault_timers_look(e);
         fault_lies_look(e);
         forget_history(e);
+        wake_delayed(e);
     }
     fault_waits_check(e);
     fault_engine_look(e);

@@ -208,6 +208,17 @@ static void wake_sleeper(struct timer *t)
     co_wake(s->co);
 }
 
+void fault_wake_sleepers(struct fault_engine *e)
+{
+    struct fault_sleeper *s, *next;
+
+    e->wakes++;
+    list_for_each_safe (s, next, &e->sleeping, link) {
+        timer_disarm(&s->timer);
+        wake_sleeper(&s->timer);
+    }
+}
+
 void fault_delay(struct fault_engine *e, uint64_t ns)
 {
     struct fault_sleeper s = {.timer.fire = wake_sleeper, .co = co_self()};
@@ -376,11 +387,7 @@ void fault_engine_unhold(struct node *n, bool ending)
     list_for_each_safe (h, tmp, &e->held, link) {
         let_go(h, FAULT_COMPLETE, 0, false);
     }
-    struct fault_sleeper *s, *next;
-    list_for_each_safe (s, next, &e->sleeping, link) {
-        timer_disarm(&s->timer);
-        wake_sleeper(&s->timer);
-    }
+    fault_wake_sleepers(e);
     fault_breaks_end(e);
     if (ending) {
         fault_timers_end(e);
@@ -447,7 +454,7 @@ static co_fn int perform(struct fault_engine *e, struct req *r, const struct fau
     const struct fault_action *a = v->rule ? &fault_actions[v->rule->action] : NULL;
     int ret = a ? a->perform(e, v->rule, r) : fault_pass(e, r);
 
-    if (v->times > 0 && !(a && a->holds)) {
+    if (v->times > 0 && !(a && a->holds) && v->wakes == e->wakes) {
         double more = (double)(loop_clock_ns() - began) * (v->times - 1);
         fault_delay(e, more < (double)FAULT_TIME_MAX_NS ? (uint64_t)more : FAULT_TIME_MAX_NS);
     }
@@ -461,11 +468,12 @@ int fault_carry_out(struct fault_engine *e, struct req *r, struct fault_verdict 
     }
     /* it may be removed meanwhile */
     AUTO_FAULT_RULE UNUSED struct fault_rule *rule = v->rule ? fault_rule_ref(v->rule) : NULL;
+    v->wakes = e->wakes;
     if (v->delay_before_ns) {
         fault_delay(e, v->delay_before_ns);
     }
     int ret = perform(e, r, v);
-    if (v->delay_after_ns) {
+    if (v->delay_after_ns && v->wakes == e->wakes) {
         fault_delay(e, v->delay_after_ns);
     }
     return ret;

@@ -95,6 +95,7 @@ struct fault_action {
     const char *name, *help;
     bool harms;    /* the bytes are not right afterwards: see eligible.h */
     bool goes_on;  /* the rules behind are asked too */
+    bool waits;    /* it makes requests wait for a time */
     bool holds;    /* how long it takes has nothing to do with the device */
     bool astray;   /* what it does to other places than the request's must meet nobody: claim.c */
     bool on_event; /* with the selector event it acts on the event itself, not on the requests after it */
@@ -316,6 +317,7 @@ struct fault_engine { /* the state of a node begins with it */
     bool has_limits;                /* the driver forces limits upon the gate */
     double time_scale;              /* 0: as the graph's */
     uint64_t flushes, epoch_writes; /* that have arrived; writes since the last flush */
+    unsigned wakes;                 /* how often all that was delayed went on */
     bool lying;                     /* rules have made write caches lie */
     struct fault_history *history;  /* NULL: no rule asks */
     unsigned next_id;
@@ -361,11 +363,14 @@ void fault_engine_unhold(struct node *n, bool ending);
 
 struct fault_verdict {
     uint64_t delay_before_ns, delay_after_ns;
+    unsigned wakes;                     /* of the engine; another later: nothing delays any more */
     double times;                       /* as long as the media takes; 0: once */
     const struct fault_rule *new_state; /* that changes the state; the first wins; NULL: none */
     struct fault_rule *rule;            /* that performs the request; NULL: as always */
 };
 
+/* What is delayed goes on now. */
+void fault_wake_sleepers(struct fault_engine *e);
 /* Which rules act; at once, when there is an index. */
 void fault_decide(struct fault_engine *e, const struct req *r, struct fault_verdict *v);
 co_fn int fault_carry_out(struct fault_engine *e, struct req *r, struct fault_verdict *v);
