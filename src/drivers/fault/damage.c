@@ -261,7 +261,6 @@ static co_fn void look_at(struct fault_engine *e, const struct look *l)
     uint8_t *buf = buf_get(LOOK_BYTES);
 
     end = MIN(round_up(l->end, SECTOR_SIZE), MAX(node_size(below), at));
-    fault_window_settle(e, at, end);
     if (!buf) {
         lose_count(e);
         return;
@@ -284,8 +283,8 @@ static co_fn void look_at(struct fault_engine *e, const struct look *l)
     fault_engine_stand(e);
 }
 
-void fault_damage_look(struct fault_engine *e, struct fault_rule *rule, const struct req *r,
-                       const struct req *good, const char *what)
+void fault_damage_look_behind(struct fault_engine *e, struct fault_rule *rule, const struct req *r,
+                              const struct req *good, const char *what)
 {
     look_at(e, &(struct look){.rule = rule,
                               .opno = r->opno,
@@ -293,6 +292,14 @@ void fault_damage_look(struct fault_engine *e, struct fault_rule *rule, const st
                               .end = r->offset + r->bytes,
                               .good = good,
                               .what = what});
+}
+
+void fault_damage_look(struct fault_engine *e, struct fault_rule *rule, const struct req *r,
+                       const struct req *good, const char *what)
+{
+    fault_window_settle(e, r->offset, r->offset + r->bytes);
+    fault_overlay_forget(e, r);
+    fault_damage_look_behind(e, rule, r, good, what);
 }
 
 /* ---- good writes ---- */

@@ -402,14 +402,19 @@ static bool makes_contents(enum req_op op)
     return op == REQ_WRITE || op == REQ_ZERO;
 }
 
+static co_fn void settle_window(struct fault_engine *e, const struct req *r)
+{
+    if (UNLIKELY(!list_empty(&e->window.writes)) && r->op != REQ_FLUSH) {
+        bool all = r->op == REQ_TRUNCATE;
+        fault_window_settle(e, all ? 0 : r->offset, all ? UINT64_MAX : r->offset + r->bytes);
+    }
+}
+
 int fault_below(struct fault_engine *e, struct req *r)
 {
     uint64_t seq = e->overlay.seq;
 
-    if (UNLIKELY(!list_empty(&e->window.writes))) {
-        bool all = r->op == REQ_TRUNCATE;
-        fault_window_settle(e, all ? 0 : r->offset, all ? UINT64_MAX : r->offset + r->bytes);
-    }
+    settle_window(e, r);
     int ret = node_io(node_below(e->node), r);
     if (LIKELY(e->overlay.count == 0) || ret < 0) {
         return ret;
@@ -452,6 +457,9 @@ static co_fn int perform(struct fault_engine *e, struct req *r, const struct fau
 {
     uint64_t began = v->times > 0 ? loop_clock_ns() : 0;
     const struct fault_action *a = v->rule ? &fault_actions[v->rule->action] : NULL;
+    if (a) {
+        settle_window(e, r);
+    }
     int ret = a ? a->perform(e, v->rule, r) : fault_pass(e, r);
 
     if (v->times > 0 && !(a && a->holds) && v->wakes == e->wakes) {

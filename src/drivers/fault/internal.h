@@ -303,7 +303,8 @@ struct fault_window {
     struct list writes;
     uint64_t bytes;
     struct co_queue made;
-    int error;     /* of one that had been acknowledged: for the next flush */
+    int error; /* of one that had been acknowledged: for the next flush */
+    struct fault_rule *culprit;
     bool settling; /* the coroutine that makes them all is alive */
 };
 
@@ -496,6 +497,8 @@ co_fn void fault_overlay_put(struct fault_engine *e, struct fault_rule *rule, co
 co_fn void fault_overlay_flushed(struct fault_engine *e, uint64_t seq);
 /* What a read got from below becomes what the cache shows. */
 void fault_overlay_patch(const struct fault_engine *e, const struct req *r);
+/* It does not show older writes of these sectors any more. */
+void fault_overlay_forget(struct fault_engine *e, const struct req *r);
 /* A good write, zero or discard has replaced what came up to @seq. */
 void fault_overlay_covered(struct fault_engine *e, const struct req *r, uint64_t seq);
 
@@ -517,6 +520,9 @@ void fault_damage_wire(struct fault_engine *e, struct fault_rule *rule, const st
  * or zero of that range, would have made it; NULL: all of it is damaged. */
 co_fn void fault_damage_look(struct fault_engine *e, struct fault_rule *rule, const struct req *r,
                              const struct req *good, const char *what);
+/* The same, while a cache still shows something else there. */
+co_fn void fault_damage_look_behind(struct fault_engine *e, struct fault_rule *rule, const struct req *r,
+                                    const struct req *good, const char *what);
 /* A good write of this range has succeeded. */
 co_fn void fault_damage_overwritten(struct fault_engine *e, const struct req *r);
 /* The explain of drivers with an engine. */

@@ -105,7 +105,7 @@ static co_fn void lose(struct fault_engine *e, struct fault_shown *s)
 
     memcpy(data, s->data, sizeof(data));
     if (good.bytes > 0) {
-        fault_damage_look(e, rule, &good, &good, "lost from the cache");
+        fault_damage_look_behind(e, rule, &good, &good, "lost from the cache");
     }
     s = find(&e->overlay, sector); /* others ran meanwhile */
     if (s && s->seq == seq) {
@@ -226,6 +226,18 @@ void fault_overlay_patch(const struct fault_engine *e, const struct req *r)
         if (s) {
             const struct part p = part_of(r, sector);
             iov_from_buf(r->iov, r->niov, p.in_request, s->data + p.in_sector, p.bytes);
+        }
+    }
+}
+
+void fault_overlay_forget(struct fault_engine *e, const struct req *r)
+{
+    uint64_t end = div_up(r->offset + r->bytes, SECTOR_SIZE);
+
+    for (uint64_t sector = r->offset / SECTOR_SIZE; e->overlay.count > 0 && sector < end; sector++) {
+        struct fault_shown *s = find(&e->overlay, sector);
+        if (s) {
+            take_out(&e->overlay, s);
         }
     }
 }

@@ -31,12 +31,17 @@ static void drop(struct fault_engine *e, struct windowed *w)
 
 static co_fn void make(struct fault_engine *e, struct windowed *w)
 {
+    uint64_t seq = e->overlay.seq;
     w->flying = true;
     int ret = node_io(node_below(e->node), &w->req);
 
-    if (ret < 0) {
+    if (ret < 0) { /* it had been acknowledged */
         e->window.error = ret;
+        fault_rule_unref(e->window.culprit);
+        e->window.culprit = fault_rule_ref(w->rule);
+        fault_damage_look_behind(e, w->rule, &w->req, &w->req, "acknowledged before it failed");
     } else {
+        fault_overlay_covered(e, &w->req, seq);
         fault_damage_overwritten(e, &w->req);
     }
     drop(e, w);
@@ -135,7 +140,10 @@ int fault_window_flush(struct fault_engine *e, const struct req *r)
         }
     }
     int ret = e->window.error;
-    e->window.error = 0;
+    if (ret < 0) {
+        fault_damage_result(e, e->window.culprit, r, ret);
+        e->window.error = 0;
+    }
     return ret;
 }
 
@@ -164,6 +172,8 @@ void fault_window_end(struct fault_engine *e)
     while (e->window.settling) {
         co_queue_wait(&e->window.made);
     }
+    fault_rule_unref(e->window.culprit);
+    e->window.culprit = NULL;
 }
 
 /* ---- the action ---- */
