@@ -85,6 +85,17 @@ static inline uint64_t round_up(uint64_t x, uint64_t a)
     return x % a == 0 ? x : x - x % a + a;
 }
 
+/* The same for a power of two, without a division. */
+static inline uint64_t align_down(uint64_t x, uint64_t a)
+{
+    return x & ~(a - 1);
+}
+
+static inline uint64_t align_up(uint64_t x, uint64_t a)
+{
+    return align_down(x + a - 1, a);
+}
+
 static inline uint64_t div_up(uint64_t x, uint64_t a)
 {
     return x / a + (x % a != 0);

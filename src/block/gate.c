@@ -55,7 +55,9 @@ static co_fn void enter(struct node *n, struct ticket *t)
     co_queue_init(&t->waiters);
     list_add_tail(&g->in_flight, &t->link);
     g->count++;
-    g->serialising += t->serialise;
+    if (UNLIKELY(t->serialise)) { /* not added blindly: as a pair with count it becomes one slow load */
+        g->serialising++;
+    }
     if (g->serialising > 0 && g->count > 1) {
         wait_for_conflicts(n, t);
     }
@@ -66,7 +68,9 @@ static void leave(struct node *n, struct ticket *t)
     struct gate *g = &n->gate;
 
     list_del(&t->link);
-    g->serialising -= t->serialise;
+    if (UNLIKELY(t->serialise)) {
+        g->serialising--;
+    }
     co_queue_wake_all(&t->waiters);
     if (--g->count == 0) {
         co_queue_wake_all(&g->drained);
@@ -109,7 +113,7 @@ static bool is_aligned(const struct node *n, const struct req *r)
 
 static uint64_t aligned_end(const struct node *n, uint64_t end)
 {
-    uint64_t up = round_up(end, n->limits.align);
+    uint64_t up = align_up(end, n->limits.align);
 
     return end <= n->size ? MIN(up, MAX(n->size, end)) : up;
 }
@@ -581,7 +585,7 @@ static co_fn int pass(struct node *n, struct req *r)
     }
 
     struct ticket t = {
-        .start = r->op == REQ_FLUSH || r->op == REQ_TRUNCATE ? 0 : round_down(r->offset, n->limits.align),
+        .start = r->op == REQ_FLUSH || r->op == REQ_TRUNCATE ? 0 : align_down(r->offset, n->limits.align),
         .write = op_writes(r->op),
     };
     if (r->op == REQ_TRUNCATE) {

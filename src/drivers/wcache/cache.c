@@ -28,11 +28,11 @@ static uint32_t *bucket_of(const struct wcache *c, uint64_t page)
 int wc_cache_init(struct wcache *c)
 {
     c->npieces = (uint32_t)(c->size / WC_PAGE);
-    uint32_t nbuckets = 1;
-    while (nbuckets < c->npieces) {
+    size_t nbuckets = 1;
+    while (nbuckets < c->npieces * UINT64_C(4)) { /* most pages are found at once: a piece looked at is a miss */
         nbuckets *= 2;
     }
-    c->bucket_mask = nbuckets - 1;
+    c->bucket_mask = (uint32_t)(nbuckets - 1);
     c->oldest = c->newest = c->uncovered = c->unused = WC_NIL;
     if (c->npieces == 0) {
         return 0;
