@@ -17,6 +17,7 @@
 #define LOOK_BYTES  (256 * KiB) /* the damaged range is read in pieces of this */
 #define MEDIA_FIRST 1024u       /* places of the first table */
 #define RESULT      UINT64_MAX  /* the "sector" of a result */
+#define PAST        UINT64_MAX  /* the "operation" of what a sector showed before */
 
 struct fault_culprit {
     unsigned refs;
@@ -52,6 +53,66 @@ static struct fault_culprit *culprit_of(struct fault_rule *rule)
         }
     }
     return rule->culprit;
+}
+
+static void lose_count(struct fault_engine *e)
+{
+    struct graph *g = e->node->graph;
+    char text[ERR_TEXT_MAX];
+
+    if (e->damage.forgotten++ == 0 && g->notice) {
+        snprintf(
+            text, sizeof(text),
+            "node '%s': no room to remember more than %u damaged sectors (option damage): a verifier will "
+            "take for corruption what faults do from now on",
+            node_name(e->node), e->damage.nmedia);
+        g->notice(g, NOTICE_WARNING, text);
+    }
+}
+
+/* ---- recent requests: the newest of each set stay ---- */
+
+static struct fault_trace *wire_set(const struct fault_damage *d, uint64_t sector, uint64_t opno)
+{
+    uint64_t x = sector ^ opno << 32 ^ opno >> 32;
+
+    return &d->wire[splitmix64(&x) % FAULT_WIRE_SETS * FAULT_WIRE_WAYS];
+}
+
+static void add_recent(struct fault_engine *e, uint64_t key, const struct fault_trace *t)
+{
+    struct fault_damage *d = &e->damage;
+
+    if (!d->wire) { /* of this size it is mmap: pages cost nothing before they are used */
+        d->wire = calloc((size_t)FAULT_WIRE_SETS * FAULT_WIRE_WAYS, sizeof(*d->wire));
+    }
+    if (!t->who || !d->wire) {
+        lose_count(e);
+        return;
+    }
+    struct fault_trace *set = wire_set(d, t->sector, key);
+    fault_culprit_unref(set[FAULT_WIRE_WAYS - 1].who);
+    memmove(&set[1], &set[0], (FAULT_WIRE_WAYS - 1) * sizeof(*set));
+    set[0] = *t;
+    set[0].who->refs++;
+}
+
+static void remember_wire(struct fault_engine *e, struct fault_rule *rule, const struct fault_trace *t)
+{
+    struct fault_trace recent = *t;
+
+    recent.who = culprit_of(rule);
+    add_recent(e, t->opno, &recent);
+}
+
+/* A damaged sector is about to show something else; a read that is on its way may have seen what it showed.
+ */
+static void remember_past(struct fault_engine *e, const struct fault_trace *t)
+{
+    struct fault_trace past = *t;
+
+    past.until = e->damage.last_opno;
+    add_recent(e, PAST, &past);
 }
 
 /* ---- the table of sectors: open addressing; what follows moves up when one goes ---- */
@@ -116,22 +177,8 @@ static void forget(struct fault_engine *e, uint64_t sector)
     uint32_t at = d->nmedia ? place(d, sector) : 0;
 
     if (d->nmedia && d->media[at].who) {
+        remember_past(e, &d->media[at]);
         take_out(d, at);
-    }
-}
-
-static void lose_count(struct fault_engine *e)
-{
-    struct graph *g = e->node->graph;
-    char text[ERR_TEXT_MAX];
-
-    if (e->damage.forgotten++ == 0 && g->notice) {
-        snprintf(
-            text, sizeof(text),
-            "node '%s': no room to remember more than %u damaged sectors (option damage): a verifier will "
-            "take for corruption what faults do from now on",
-            node_name(e->node), e->damage.nmedia);
-        g->notice(g, NOTICE_WARNING, text);
     }
 }
 
@@ -150,40 +197,14 @@ static void remember(struct fault_engine *e, struct fault_rule *rule, const stru
     }
     at = place(d, t->sector);
     if (known) {
+        if (d->media[at].hash != t->hash) {
+            remember_past(e, &d->media[at]);
+        }
         fault_culprit_unref(d->media[at].who);
     }
     d->nmedia += !known;
     d->media[at] = *t;
     d->media[at].who = who;
-    who->refs++;
-}
-
-/* ---- recent requests: the newest of each set stay ---- */
-
-static struct fault_trace *wire_set(const struct fault_damage *d, uint64_t sector, uint64_t opno)
-{
-    uint64_t x = sector ^ opno << 32 ^ opno >> 32;
-
-    return &d->wire[splitmix64(&x) % FAULT_WIRE_SETS * FAULT_WIRE_WAYS];
-}
-
-static void remember_wire(struct fault_engine *e, struct fault_rule *rule, const struct fault_trace *t)
-{
-    struct fault_damage *d = &e->damage;
-    struct fault_culprit *who = culprit_of(rule);
-
-    if (!d->wire) { /* of this size it is mmap: pages cost nothing before they are used */
-        d->wire = calloc((size_t)FAULT_WIRE_SETS * FAULT_WIRE_WAYS, sizeof(*d->wire));
-    }
-    if (!who || !d->wire) {
-        lose_count(e);
-        return;
-    }
-    struct fault_trace *set = wire_set(d, t->sector, t->opno);
-    fault_culprit_unref(set[FAULT_WIRE_WAYS - 1].who);
-    memmove(&set[1], &set[0], (FAULT_WIRE_WAYS - 1) * sizeof(*set));
-    set[0] = *t;
-    set[0].who = who;
     who->refs++;
 }
 
@@ -246,6 +267,7 @@ static void judge_sector(struct fault_engine *e, const struct look *l, uint64_t 
     } else if (good) { /* the rest of the sector is as it was, perhaps damaged */
         uint32_t i = d->nmedia ? place(d, sector) : 0;
         if (d->nmedia && d->media[i].who) {
+            remember_past(e, &d->media[i]);
             d->media[i].hash = hash;
         }
     } else if (l->rule) {
@@ -341,6 +363,7 @@ void fault_damage_overwritten(struct fault_engine *e, const struct req *r)
     for (uint32_t i = 0; last > first && last - first > d->media_max && i < d->media_max;) {
         bool in = d->media[i].who && d->media[i].sector >= first && d->media[i].sector < last;
         if (in) {
+            remember_past(e, &d->media[i]);
             take_out(d, i); /* what moves up into its place is looked at, too */
         } else {
             i++;
@@ -374,7 +397,20 @@ static const struct fault_trace *find_wire(const struct fault_damage *d, uint64_
     const struct fault_trace *set = d->wire ? wire_set(d, sector, opno) : NULL;
 
     for (unsigned i = 0; set && i < FAULT_WIRE_WAYS && set[i].who; i++) {
-        if (set[i].sector == sector && set[i].opno == opno && set[i].hash == hash) {
+        if (set[i].sector == sector && set[i].opno == opno && set[i].hash == hash && !set[i].until) {
+            return &set[i];
+        }
+    }
+    return NULL;
+}
+
+static const struct fault_trace *find_past(const struct fault_damage *d, uint64_t sector, uint64_t opno,
+                                           uint64_t hash)
+{
+    const struct fault_trace *set = d->wire ? wire_set(d, sector, PAST) : NULL;
+
+    for (unsigned i = 0; set && i < FAULT_WIRE_WAYS && set[i].who; i++) {
+        if (set[i].sector == sector && set[i].hash == hash && opno <= set[i].until) {
             return &set[i];
         }
     }
@@ -393,7 +429,8 @@ static const struct fault_trace *find_contents(const struct fault_damage *d, con
     if (t && t->who && t->hash == hash) {
         return t;
     }
-    return find_wire(d, sector, b->opno, hash);
+    t = find_wire(d, sector, b->opno, hash);
+    return t ? t : find_past(d, sector, b->opno, hash);
 }
 
 bool fault_engine_explain(const struct node *n, const struct blame *b, struct explanation *ret)

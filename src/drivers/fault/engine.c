@@ -73,10 +73,16 @@ void fault_engine_count(struct fault_engine *e)
     fault_engine_stand(e);
 }
 
+/* Are requests followed on their way, because rules go astray, or did until just now? */
+static bool follows(const struct fault_engine *e)
+{
+    return e->nastray > 0 || !list_empty(&e->replays) || !list_empty(&e->replaying) ||
+           !list_empty(&e->passages);
+}
+
 void fault_engine_stand(struct fault_engine *e)
 {
-    bool astray = e->nastray > 0 || !list_empty(&e->replays) || !list_empty(&e->replaying);
-    bool standing = astray || e->damage.nmedia > 0 || e->overlay.count > 0 || e->nfailing > 0 ||
+    bool standing = follows(e) || e->damage.nmedia > 0 || e->overlay.count > 0 || e->nfailing > 0 ||
                     e->generations || !list_empty(&e->away) || !list_empty(&e->window.writes) ||
                     e->window.error;
 
@@ -507,15 +513,17 @@ static co_fn int with_standing(struct fault_engine *e, struct req *r)
 {
     struct fault_passage p;
 
+    e->damage.last_opno = MAX(e->damage.last_opno, r->opno);
     if (!list_empty(&e->away)) {
         return fault_away_io(e, r);
     }
-    if (e->nastray == 0 && list_empty(&e->replays) && list_empty(&e->replaying)) {
+    if (!follows(e)) {
         return by_rules(e, r);
     }
     fault_passage_enter(e, &p, r);
     int ret = by_rules(e, r);
     fault_passage_leave(e, &p);
+    fault_engine_stand(e);
     if (ret == 0 && makes_contents(r->op)) {
         fault_replays_tick(e);
     }

@@ -278,6 +278,7 @@ struct fault_list { /* what a change replaces as one */
 /* What is known about one sector, or one result (damage.c). */
 struct fault_trace {
     uint64_t sector, hash, opno;
+    uint64_t until;            /* what a sector showed before: to requests up to this one */
     struct fault_culprit *who; /* NULL: the place is free */
     const char *what;
 };
@@ -287,6 +288,7 @@ struct fault_damage {
     uint32_t nmedia, media_max;
     struct fault_trace
         *wire;          /* what recent requests were given: sets of FAULT_WIRE_WAYS, by sector and opno */
+    uint64_t last_opno; /* of the requests that have come */
     uint64_t forgotten; /* damage for which there was no room: nobody will explain it */
 };
 
