@@ -29,7 +29,8 @@ int wc_cache_init(struct wcache *c)
 {
     c->npieces = (uint32_t)(c->size / WC_PAGE);
     size_t nbuckets = 1;
-    while (nbuckets < c->npieces * UINT64_C(4)) { /* most pages are found at once: a piece looked at is a miss */
+    while (nbuckets <
+           c->npieces * UINT64_C(4)) { /* most pages are found at once: a piece looked at is a miss */
         nbuckets *= 2;
     }
     c->bucket_mask = (uint32_t)(nbuckets - 1);
