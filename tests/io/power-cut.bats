@@ -64,6 +64,17 @@ lost 10000+512 true it was never flushed"
     client 'assert h.pread(1536, 0) == bytes(1536)'
 }
 
+@test "a disk begins to lie while it is in use" {
+    qmp_serve s --id d0 -f raw --write-cache disk.img
+    client 'h.pwrite(b"1" * 512, 0); h.flush()'
+    qmp s '{"execute": "blockdev-reopen", "arguments": {"options": [{"node-name": "'"$(fault s report --json |
+        jq -r '.[0]."node-name"')"'", "driver": "write-cache", "flush": "lie"}]}}'
+    client 'h.pwrite(b"2" * 512, 0); h.flush()'
+    expect 0 fault s power-cut
+    contains "$out" "0 bytes lost legally, 512 illegally"
+    client 'assert h.pread(512, 0) == b"1" * 512'
+}
+
 @test "no power until it is switched on; who comes meanwhile is refused, or waits" {
     qmp_serve s --id d0 -f raw write-cache:disk.img
     client 'h.pwrite(b"1" * 512, 0)'

@@ -75,31 +75,31 @@ uint32_t wc_find(const struct wcache *c, uint64_t page)
     return i;
 }
 
-bool wc_touches(const struct wcache *c, uint64_t offset, uint64_t bytes)
+static bool is_in(const struct wc_piece *p, uint64_t start, uint64_t end, uint64_t last)
 {
-    uint64_t end = offset + bytes;
+    return p->write <= last && wc_offset(p) < end && wc_offset(p) + wc_bytes(p) > start;
+}
 
+uint32_t wc_any(const struct wcache *c, uint64_t start, uint64_t end, uint64_t last)
+{
     if (c->nused == 0) {
-        return false;
+        return WC_NIL;
     }
-    if (wc_pages_of(offset, bytes) > c->nused) { /* fewer pieces than pages: ask those */
-        for (uint32_t i = c->oldest; i != WC_NIL; i = c->pieces[i].newer) {
-            if (wc_offset(&c->pieces[i]) < end &&
-                wc_offset(&c->pieces[i]) + wc_bytes(&c->pieces[i]) > offset) {
-                return true;
-            }
+    if (wc_pages_of(start, end - start) > c->nused) { /* fewer pieces than pages: ask those */
+        uint32_t i = c->oldest;
+        while (i != WC_NIL && !is_in(&c->pieces[i], start, end, last)) {
+            i = c->pieces[i].newer;
         }
-        return false;
+        return i;
     }
-    for (uint64_t page = offset / WC_PAGE; page * WC_PAGE < end; page++) {
+    for (uint64_t page = start / WC_PAGE; page * WC_PAGE < end; page++) {
         for (uint32_t i = wc_find(c, page); i != WC_NIL; i = c->pieces[i].below) {
-            if (wc_offset(&c->pieces[i]) < end &&
-                wc_offset(&c->pieces[i]) + wc_bytes(&c->pieces[i]) > offset) {
-                return true;
+            if (is_in(&c->pieces[i], start, end, last)) {
+                return i;
             }
         }
     }
-    return false;
+    return WC_NIL;
 }
 
 /* ---- changing ---- */

@@ -156,8 +156,8 @@ static inline uint64_t wc_pages_of(uint64_t offset, uint64_t bytes)
 void wc_insert(struct wcache *c, const struct req *r, bool zero);
 /* Forget a piece. */
 void wc_drop(struct wcache *c, uint32_t i);
-/* Does any piece lie in the range? */
-bool wc_touches(const struct wcache *c, uint64_t offset, uint64_t bytes);
+/* A piece of writes up to @last that has bytes of [@start, @end); WC_NIL: none. */
+uint32_t wc_any(const struct wcache *c, uint64_t start, uint64_t end, uint64_t last);
 /* Is all of the range in the cache? Then it is in @iov, too. */
 bool wc_read_whole(const struct wcache *c, const struct req *r);
 /* Lay what is cached over what the device gave. */

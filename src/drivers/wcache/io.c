@@ -306,26 +306,22 @@ void wc_age_look(struct wcache *c)
 /* Write down what the range has of writes up to @last. */
 static co_fn int clear_range(struct wcache *c, uint64_t start, uint64_t end, uint64_t last, uint64_t epoch)
 {
-    for (uint32_t i = c->oldest, next; i != WC_NIL && c->pieces[i].write <= last; i = next) {
-        const struct wc_piece *p = &c->pieces[i];
-        next = p->newer;
-        if (wc_offset(p) >= end || wc_offset(p) + wc_bytes(p) <= start) {
-            continue;
-        }
-        int ret = 0;
-        if (p->busy) {
+    uint32_t i;
+    int ret = 0;
+
+    while (ret == 0 && (i = wc_any(c, start, end, last)) != WC_NIL) {
+        if (c->pieces[i].busy) {
             co_queue_wait(&c->freed);
         } else {
             struct batch b;
             take_page(c, &b, i);
             ret = write_batch(c, &b);
         }
-        if (ret < 0 || c->epoch != epoch) {
-            return ret < 0 ? ret : -EIO;
+        if (c->epoch != epoch) {
+            return -EIO;
         }
-        next = c->oldest; /* anything may have left meanwhile */
     }
-    return 0;
+    return ret;
 }
 
 /* What a power cut has done there is over. */
@@ -340,11 +336,8 @@ static co_fn int write_through(struct wcache *c, struct req *r, uint64_t epoch)
 {
     uint64_t last = c->last_write;
     struct wc_move move;
-    int ret = 0;
+    int ret = clear_range(c, r->offset, r->offset + r->bytes, last, epoch);
 
-    if (c->nused > 0 && wc_touches(c, r->offset, r->bytes)) {
-        ret = clear_range(c, r->offset, r->offset + r->bytes, last, epoch);
-    }
     if (ret < 0) {
         return ret;
     }
@@ -380,7 +373,7 @@ static co_fn int write_cached(struct wcache *c, struct req *r, uint64_t epoch)
 
 static co_fn int read_cached(struct wcache *c, struct req *r, uint64_t epoch)
 {
-    if (!wc_touches(c, r->offset, r->bytes)) {
+    if (wc_any(c, r->offset, r->offset + r->bytes, UINT64_MAX) == WC_NIL) {
         return node_io(node_below(c->node), r);
     }
     if (wc_read_whole(c, r)) {
