@@ -91,6 +91,21 @@ QMP_RUN(qmp_verify_release)
     return json_object();
 }
 
+QMP_RUN(qmp_verify_sector)
+{
+    struct node *n = verify_target(call);
+    struct err err = {0};
+    json_t *sector = NULL;
+
+    if (!n) {
+        return NULL;
+    }
+    json_int_t offset = qmp_arg_int(call, "offset", 0);
+    int r = offset < 0 ? err_set(&err, -EINVAL, "offset: expected a place on the disk")
+                       : verify_sector(n, (uint64_t)offset, &sector, &err);
+    return r < 0 ? qmp_fail(call, r, "%s", err.text) : sector;
+}
+
 static bool go_on(void *opaque, uint64_t done_bytes, uint64_t total_bytes)
 {
     return !qmp_is_gone(opaque);

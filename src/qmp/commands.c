@@ -364,6 +364,16 @@ MEMBERS verify_members[] = {
     {"operation", &qmp_int, .optional = true, .help = "paused: which mismatched"},
     {0}};
 static const struct qmp_type verify = {"VerifyInfo", QMP_OBJECT, .members = verify_members};
+MEMBERS sector_args[] = {TARGET, {"offset", &qmp_int, .help = "in bytes, anywhere in the sector"}, {0}};
+MEMBERS sector_members[] = {
+    {"offset", &qmp_int, .help = "where the sector begins"},
+    {"bytes", &qmp_int},
+    {"state", &qmp_str, .help = "unknown, durable, volatile, indeterminate, discarded or pending"},
+    {"versions", &qmp_any, .help = "what was written there, the newest first"},
+    {"explained", &qmp_any, .optional = true,
+     .help = "what it shows was done on purpose: class, what, by-node, rule, by-operation"},
+    {0}};
+static const struct qmp_type sector = {"VerifySector", QMP_OBJECT, .members = sector_members};
 MEMBERS scrub_members[] = {{"compared-bytes", &qmp_int},
                            {"skipped-bytes", &qmp_int, .help = "holes of both sides"},
                            {"mismatches", &qmp_int, .help = "found by this scrub, and meanwhile"},
@@ -454,6 +464,8 @@ const struct qmp_command qmp_commands[] = {
       .help = "what the blkverify nodes (default: all) have found"),
     C("verify-release", qmp_verify_release, target_args, &qmp_empty, .flags = QMP_OOB,
       .help = "lets go of what a blkverify node with on-mismatch=pause holds"),
+    C("verify-sector", qmp_verify_sector, sector_args, &sector,
+      .help = "what a verifier knows of one sector: which write should be there, and who did what is there"),
     C("scrub", qmp_scrub, target_args, &scrubbed,
       .help = "compares the whole of a blkverify disk with its reference, beside its clients"),
     {0},

@@ -57,6 +57,7 @@ QMP_RUN(qmp_query_fault_groups);
 /* cmd_verify.c */
 QMP_RUN(qmp_verify_query);
 QMP_RUN(qmp_verify_release);
+QMP_RUN(qmp_verify_sector);
 QMP_RUN(qmp_scrub);
 
 #endif

@@ -3,7 +3,7 @@
 load ../lib/common
 
 setup() {
-    cd "$BATS_TEST_TMPDIR"
+    cd "$BATS_TEST_TMPDIR" || exit
     truncate -s 8M disk.img
 }
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Injected, legal or real: a random client that knows nothing but the requests it makes, over a disk that does
- * what there is to do wrong, by rules that change all the time, or whose power is cut. Whatever is wrong is
- * explained; and a defect planted below is not. With a reference, and with an oracle. A seed makes one kind of
- * trouble: rules; power cuts, beside rules that leave the media as they are; or writes that are seen for a while.
- * SOAK_OPS: operations of the first test, over all seeds. BLKPROOF_ALL=1: power cuts beside all rules.
+ * Injected, legal or real: a random client that knows nothing but the requests it makes, over a disk that
+ * does what there is to do wrong, by rules that change all the time, or whose power is cut. Whatever is wrong
+ * is explained; and a defect planted below is not. With a reference, and with an oracle. A seed makes one
+ * kind of trouble: rules; power cuts, beside rules that leave the media as they are; or writes that are seen
+ * for a while. SOAK_OPS: operations of the first test, over all seeds. BLKPROOF_ALL=1: power cuts beside all
+ * rules.
  */
 #include "client.h"
 #include "drivers/fault/fault.h"

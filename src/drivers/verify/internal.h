@@ -13,6 +13,7 @@
  *   report_file.c    where that goes
  *   scrub.c          compares the whole device
  *   counts.c         what is counted
+ *   sector.c         what is known of one sector
  *   oracle*.c        the other kind of verifier, which needs no reference: see oracle.h
  *
  * Sectors are 512 bytes throughout. Offsets and lengths are bytes and whole sectors, except that the
@@ -325,6 +326,8 @@ void verify_publish(struct node *n, json_t *object);
 /* What both kinds of verifier say. */
 const char *verify_op_word(const struct req *r);
 json_t *verify_json_start(const struct node *n, const struct req *r, const char *kind, const char *class);
+/* The last operations there, the newest first. */
+json_t *verify_json_history(const struct verify *v, uint64_t offset, uint64_t bytes);
 /* Count a mismatch of contents, and say blkverify's line about it. */
 void verify_tell_contents(struct node *n, const struct req *r, uint64_t first);
 co_fn void verify_report_contents(struct node *n, const struct req *r, const uint8_t *test,

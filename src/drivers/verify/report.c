@@ -119,7 +119,7 @@ static void tell_history(struct node *n, uint64_t offset, uint64_t bytes)
     }
 }
 
-static json_t *json_history(const struct verify *v, uint64_t offset, uint64_t bytes)
+json_t *verify_json_history(const struct verify *v, uint64_t offset, uint64_t bytes)
 {
     json_t *array = json_array();
 
@@ -259,7 +259,8 @@ static json_t *json_contents(const struct node *n, const struct req *r, const ui
     json_object_set_new(o, "diagnosis", json_string(cause_name(d->causes[0].cause)));
     json_object_set_new(o, "causes", causes);
     json_object_set_new(o, "second-read", json_string(d->second_read));
-    json_object_set_new(o, "history", json_history(n->state, round_down(first, SECTOR_SIZE), SECTOR_SIZE));
+    json_object_set_new(o, "history",
+                        verify_json_history(n->state, round_down(first, SECTOR_SIZE), SECTOR_SIZE));
     return o;
 }
 
@@ -359,7 +360,7 @@ co_fn void verify_report_return(struct node *n, const struct req *r, int rc_test
         json_t *o = verify_json_start(n, r, "return-value", "corruption");
         json_object_set_new(o, "test", json_integer(rc_test));
         json_object_set_new(o, "raw", json_integer(rc_raw));
-        json_object_set_new(o, "history", json_history(v, r->offset, r->bytes));
+        json_object_set_new(o, "history", verify_json_history(v, r->offset, r->bytes));
         verify_publish(n, o);
     }
     co_mutex_unlock(&v->reporting);

@@ -36,6 +36,11 @@ int verify_counts(const struct node *n, struct verify_counts *ret_counts);
 /* The same as an object: mismatches, injected, ... NULL: no memory. */
 json_t *verify_counts_json(const struct node *n);
 
+/* What is known of the sector at @offset: "offset", "bytes", "state" (unknown, durable, volatile,
+ * indeterminate, discarded, pending), "versions" (the newest first) and, where a node below did it,
+ * "explained". @ret: the caller's. */
+co_fn int verify_sector(struct node *n, uint64_t offset, json_t **ret, struct err *err);
+
 /* Told after every piece of a scrub; return false to end it (-ECANCELED). */
 typedef bool verify_progress(void *opaque, uint64_t done_bytes, uint64_t total_bytes);
 
