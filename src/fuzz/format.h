@@ -11,6 +11,8 @@
  *   - every choice comes from fuzz_pick, fuzz_chance, fuzz_below or fuzz_data: nothing else is random, and
  * nothing depends on the host. Named choices (fuzz_pick, fuzz_chance) can be set by the configuration, and
  * are written into the record.
+ *   - at most one of these calls stands in an expression, an initialiser or a list of arguments: in which
+ * order compilers make the calls is their choice, and they differ.
  *   - without mutations the image is valid: clean for the format's checker, readable by its driver.
  *   - it is quick (some ten microseconds): few bytes are written, large areas stay holes.
  *   - it stays below fuzz_limit() and needs no memory of its own.

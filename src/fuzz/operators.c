@@ -88,7 +88,9 @@ static uint64_t flip(const struct site *s)
 
 static uint64_t any(const struct site *s)
 {
-    return rng_u64(s->rng) >> below(s, 64);
+    uint64_t value = rng_u64(s->rng);
+
+    return value >> below(s, 64);
 }
 
 static uint64_t small(const struct site *s)

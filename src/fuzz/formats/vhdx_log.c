@@ -94,8 +94,8 @@ static uint64_t put_entry(struct fuzz_image *img, const struct vhdx *v, unsigned
 {
     struct entry e = {.at = at,
                       .sequence = (fuzz_seed(img) << 20) + 1 + number,
-                      .data = 1 + (unsigned)fuzz_below(img, 3),
-                      .zeroes = (unsigned)fuzz_below(img, 2)};
+                      .data = 1 + (unsigned)fuzz_below(img, 3)};
+    e.zeroes = (unsigned)fuzz_below(img, 2);
     unsigned block = (unsigned)fuzz_below(img, v->units);
     uint64_t target = v->piece[block].offset, guest = v->unit[block] * v->block;
     uint64_t skip = number * 16 * (uint64_t)SECTOR;

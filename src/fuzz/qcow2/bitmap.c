@@ -49,7 +49,8 @@ static bool plan(struct q_build *q, unsigned i, struct one *b)
 
     b->granularity_bits = (uint8_t)(9 + fuzz_below(img, fuzz_below(img, 3) ? 8 : 23));
     b->entries = (uint32_t)div_up(bits_bytes(q, b), q->cluster);
-    b->flags = (fuzz_below(img, 6) ? 0u : IN_USE) | (fuzz_below(img, 2) ? AUTO : 0u);
+    b->flags = fuzz_below(img, 6) ? 0 : IN_USE;
+    b->flags |= fuzz_below(img, 2) ? AUTO : 0u;
     b->bytes = (uint32_t)snprintf(b->name, sizeof(b->name), "bitmap%u", i);
     b->bytes = (uint32_t)round_up(qcow2_bitmap_layout.bytes + b->bytes, 8);
     b->table = q_take(q, div_up(b->entries * UINT64_C(8), q->cluster));

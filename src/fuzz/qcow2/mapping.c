@@ -270,7 +270,8 @@ static void plan_entries(struct q_build *q)
     uint64_t n = fuzz_pick(q->img, "mapped", 0, 28);
 
     for (uint64_t i = 0; i < n && q->l2s && q->maps < Q_MAPS_MAX; i++) {
-        struct q_map m = {.l2 = (uint8_t)fuzz_below(q->img, q->l2s), .kind = (uint8_t)choose_kind(q)};
+        struct q_map m = {.l2 = (uint8_t)fuzz_below(q->img, q->l2s)};
+        m.kind = (uint8_t)choose_kind(q);
         if (q->l2[m.l2].vmstate || (q->data_raw && m.kind != Q_NORMAL)) {
             continue;
         }

@@ -34,10 +34,10 @@ static void choose_features(struct q_build *q)
     q->zstd = chance3(q, "zstd", 30);
     q->data_file = chance3(q, "data_file", 10);
     q->data_raw = chance3(q, "data_file_raw", 40) && q->data_file;
-    h->incompatible = (chance3(q, "dirty", 8) ? QCOW2_DIRTY : 0u) |
-                      (chance3(q, "corrupt", 3) ? QCOW2_CORRUPT : 0u) |
-                      (q->data_file ? QCOW2_DATA_FILE : 0u) | (q->zstd ? QCOW2_COMPRESSION : 0u) |
-                      (q->ext_l2 ? QCOW2_EXT_L2 : 0u);
+    h->incompatible = chance3(q, "dirty", 8) ? QCOW2_DIRTY : 0;
+    h->incompatible |= chance3(q, "corrupt", 3) ? QCOW2_CORRUPT : 0u;
+    h->incompatible |= (q->data_file ? QCOW2_DATA_FILE : 0u) | (q->zstd ? QCOW2_COMPRESSION : 0u) |
+                       (q->ext_l2 ? QCOW2_EXT_L2 : 0u);
     h->compatible = chance3(q, "lazy_refcounts", 30) ? QCOW2_LAZY : 0;
     h->autoclear = q->data_raw ? QCOW2_DATA_FILE_RAW : 0;
     h->compression = q->zstd ? QCOW2_ZSTD : QCOW2_DEFLATE;

@@ -52,12 +52,12 @@ static void write_row(struct q_build *q, unsigned i, uint64_t at, const struct r
         .l1_entries = l1->entries,
         .id_bytes = (uint16_t)strlen(r->id),
         .name_bytes = (uint16_t)strlen(r->name),
-        .date_s = (uint32_t)fuzz_below(img, UINT32_MAX),
-        .date_ns = (uint32_t)fuzz_below(img, NS_PER_SEC),
-        .vm_clock_ns = fuzz_below(img, UINT32_MAX),
         .vm_state_bytes = (uint32_t)l1->vm_state_bytes,
         .extra_bytes = r->extra_bytes,
     };
+    entry.date_s = (uint32_t)fuzz_below(img, UINT32_MAX);
+    entry.date_ns = (uint32_t)fuzz_below(img, NS_PER_SEC);
+    entry.vm_clock_ns = fuzz_below(img, UINT32_MAX);
     uint64_t text = at + qcow2_snapshot_layout.bytes + r->extra_bytes;
 
     layout_write(&qcow2_snapshot_layout, &entry, 3, fuzz_at(img, at, r->bytes), qcow2_snapshot_layout.bytes);
