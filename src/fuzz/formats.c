@@ -6,6 +6,7 @@ const struct fuzz_format *const fuzz_formats[] = {
     /* clang-format off */
     &fuzz_qcow2, &fuzz_raw,
     &fuzz_qed, &fuzz_qcow1, &fuzz_vdi, &fuzz_vpc, &fuzz_parallels, &fuzz_vmdk, &fuzz_vhdx, &fuzz_cow, &fuzz_gpt, &fuzz_luks,
+    &fuzz_bochs, &fuzz_cloop, &fuzz_dmg,
     /* clang-format on */
     NULL,
 };

@@ -64,6 +64,15 @@ setup() { need qemu-img jq; }
     each_image by_qemu vhdx
 }
 
+@test "Bochs, cloop, DMG" {
+    valid bochs size_bits=12
+    each_image by_qemu bochs
+    valid cloop
+    each_image by_qemu cloop
+    valid dmg
+    each_image by_qemu dmg
+}
+
 replay() { # IMAGE GUEST
     limited qemu-img check -r all -f vhdx "$1" >/dev/null || { echo "replay failed"; return 1; }
     by_qemu vhdx "$@"
