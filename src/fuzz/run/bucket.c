@@ -78,14 +78,14 @@ static void append(char *to, size_t size, const char *text, size_t len)
     }
 }
 
-/* Runs of digits become '#', quoted names '*', what cannot be printed '?'. */
+/* Numbers become '#' (not the end of a name: qcow2), quoted names '*', what cannot be printed '?'. */
 static void mask(const char *from, const char *end, char *to, size_t size)
 {
     size_t n = 0;
 
     for (const char *p = from; p < end && n + 2 < size;) {
         const char *close = *p == '\'' ? memchr(p + 1, '\'', (size_t)(end - p - 1)) : NULL;
-        if (isdigit((unsigned char)*p)) {
+        if (isdigit((unsigned char)*p) && (p == from || !isalpha((unsigned char)p[-1]))) {
             bool hex = *p == '0' && p + 1 < end && p[1] == 'x';
             p += hex ? 2 : 0;
             while (p < end && (hex ? isxdigit((unsigned char)*p) : isdigit((unsigned char)*p))) {

@@ -26,7 +26,7 @@ const struct run_set run_sets[] = {
              "rw: qemu-img snapshot -c new {img}\n"
              "rw,repair: qemu-img check -r all -f {fmt} {img}\n"},
     {"qemu-original", "qemu-img check -f {fmt} {img}\n"
-                      "qemu-img info -f {fmt} {img}\n"
+                      "open: qemu-img info -f {fmt} {img}\n"
                       "qemu-io -c 'read {off} {len}' {img}\n"
                       "qemu-io -c 'write {off} {len}' {img}\n"
                       "qemu-io -c 'aio_read {off} {len}' {img}\n"
@@ -42,9 +42,9 @@ const struct run_set run_sets[] = {
                       "qemu-img convert -f {fmt} -O qed {img} {out}\n"
                       "qemu-img convert -f {fmt} -O vpc {img} {out}\n"},
     {"blkproof", "ro,open,closed: blkproof img info -f {fmt} {img}\n"
-                 "ro,check,closed: blkproof img check -f {fmt} {img}\n"
+                 "ro,check: blkproof img check -f {fmt} {img}\n"
                  "ro: blkproof img map -f {fmt} --output=json {img}\n"
-                 "ro,closed: blkproof img snapshot -l {img}\n"
+                 "ro: blkproof img snapshot -l {img}\n"
                  "ro,closed: blkproof img dump -f {fmt} {img}\n"
                  "ro: blkproof io -r -f {fmt} -c 'read {off} {len}' {img}\n"
                  "rw: blkproof io -f {fmt} -c 'write {off} {len}' {img}\n"
