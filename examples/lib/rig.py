@@ -85,6 +85,15 @@ class Disk:
         self.mounted = quietly("mount", "-o", options, self.loop, self.folder) == 0
         return self.mounted
 
+    def recover(self):
+        """Mount after a power cut, with e2fsck if the kernel cannot do it by itself; returns whether it could."""
+        if self.mount():
+            return True
+        quietly("e2fsck", "-fy", self.loop)
+        if not self.mount():
+            raise SystemExit("%s: ext4 cannot be mounted, not even after e2fsck" % self.name)
+        return False
+
     def unmount(self):
         if self.mounted:
             wait_for("unmounting %s" % self.folder, lambda: quietly("umount", self.folder) == 0)
