@@ -203,6 +203,7 @@ SCENARIO(a_state_that_changes_by_itself)
     began_ns += NS_PER_MS; /* between the changes */
     expect_reads(10, "...xx...xx...xx");
     CHECK_EQ(counters(rig.node, "r1").fired, 3);
+    CHECK_EQ(counters(rig.node, "r2").matched, 2); /* its time runs in its state alone */
     /* by hand: the time in the state begins anew */
     struct fault_change c = {.node = rig.node, .kind = FAULT_STATE, .state = 1};
     CHECK_EQ(fault_apply(&c, 1, NULL), 0);
