@@ -14,7 +14,7 @@ static const char schema[] =
     "CREATE TABLE IF NOT EXISTS test(n INTEGER PRIMARY KEY, opened INTEGER, executed INTEGER, ns INTEGER);"
     "CREATE TABLE IF NOT EXISTS finding(id TEXT PRIMARY KEY, key TEXT, title TEXT, oracle TEXT, command TEXT,"
     " first_n INTEGER, first_time INTEGER, newest_n INTEGER, smallest_n INTEGER, smallest_mutations INTEGER,"
-    " smallest_bytes INTEGER, shell TEXT, needs INTEGER, seen INTEGER, again INTEGER, minimal TEXT);"
+    " smallest_bytes INTEGER, shell TEXT, needs INTEGER, seen INTEGER, again INTEGER);"
     "CREATE TABLE IF NOT EXISTS hit(id TEXT, n INTEGER, time INTEGER, mutations INTEGER, bytes INTEGER,"
     " shell TEXT, PRIMARY KEY(id, n)) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS field(path TEXT PRIMARY KEY, mutated INTEGER, opened INTEGER, hits INTEGER)"
@@ -198,7 +198,7 @@ int state_add_hit(struct state *s, const struct state_hit *h, bool *ret_new, boo
     int r = change(s, err, "INSERT OR REPLACE INTO hit VALUES(?, ?, ?, ?, ?, ?)", "siiiis", h->id, h->n, now,
                    h->mutations, h->bytes, h->shell);
     if (r == 0 && !known) {
-        r = change(s, err, "INSERT INTO finding VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)",
+        r = change(s, err, "INSERT INTO finding VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                    "sssssiiiiiisiii", h->id, h->key, h->title, h->oracle, h->command, h->n, now, h->n, h->n,
                    h->mutations, h->bytes, h->shell, h->needs, (uint64_t)h->seen, (uint64_t)h->again);
     } else if (r == 0 && smaller) {
@@ -304,7 +304,7 @@ int state_merge(struct state *s, const char *from_path, struct err *err)
         "INSERT OR IGNORE INTO history SELECT * FROM other.history",
         "INSERT INTO finding SELECT * FROM other.finding WHERE true ON CONFLICT(id) DO UPDATE SET"
         " first_n = min(first_n, excluded.first_n), first_time = min(first_time, excluded.first_time),"
-        " newest_n = max(newest_n, excluded.newest_n), minimal = coalesce(minimal, excluded.minimal)",
+        " newest_n = max(newest_n, excluded.newest_n)",
         "UPDATE finding SET (smallest_n, smallest_mutations, smallest_bytes, shell) = (SELECT n, mutations, "
         "bytes, shell"
         " FROM hit WHERE hit.id = finding.id ORDER BY mutations, bytes, n LIMIT 1)",
