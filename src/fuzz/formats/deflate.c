@@ -119,13 +119,21 @@ size_t deflate_repeated(const uint8_t *unit, size_t unit_bytes, size_t total, ui
 
 static uint32_t adler32_repeated(const uint8_t *unit, size_t unit_bytes, size_t total)
 {
-    uint32_t a = 1, b = 0;
+    uint64_t a = 1, b = 0, sum = 0, weighted = 0;
 
-    for (size_t i = 0; i < total; i++) {
-        a = (a + unit[i % unit_bytes]) % 65521;
+    for (size_t i = 0; i < unit_bytes; i++) {
+        sum += unit[i];
+        weighted += unit[i] * (unit_bytes - i);
+    }
+    for (size_t left = total / unit_bytes; left > 0; left--) { /* a whole unit at once */
+        b = (b + unit_bytes * a + weighted) % 65521;
+        a = (a + sum) % 65521;
+    }
+    for (size_t i = 0; i < total % unit_bytes; i++) {
+        a = (a + unit[i]) % 65521;
         b = (b + a) % 65521;
     }
-    return b << 16 | a;
+    return (uint32_t)(b << 16 | a);
 }
 
 size_t zlib_repeated(const uint8_t *unit, size_t unit_bytes, size_t total, uint8_t *out)
