@@ -3,9 +3,18 @@
 # Bash completion for blkproof. Verbs, options, and the words that options take come from --help, so that
 # there is no list here to keep in step.
 
+# --help of a verb; where a command with options of its own stands behind it (fuzz gen), of that.
+_blkproof_help() { # VERB
+    if [ "$1" = fuzz ] && [[ ${COMP_WORDS[2]-} =~ ^[a-z]+$ ]]; then
+        blkproof fuzz "${COMP_WORDS[2]}" --help 2>/dev/null
+    else
+        blkproof "$1" --help 2>/dev/null
+    fi
+}
+
 # The words that an option takes, as --help shows them: "-t, --cache=MODE  writeback (default), none or unsafe".
 _blkproof_values() { # VERB OPTION
-    blkproof "$1" --help 2>/dev/null | awk -v option="$2" '
+    _blkproof_help "$1" | awk -v option="$2" '
         /^ *-/ {
             found = 0
             n = split($0, words, /[ ,=]+/)
@@ -37,7 +46,7 @@ _blkproof() {
         words=$(blkproof --help 2>/dev/null | sed -nE 's/^  ([a-z]+) .*/\1/p')
         mapfile -t COMPREPLY < <(compgen -W "$words --help --version" -- "$cur")
     elif [[ $cur == -* ]]; then
-        words=$(blkproof "$verb" --help 2>/dev/null | grep -oE -- '(^|[ ,])--?[a-zA-Z][a-z-]*' | tr -d ' ,' | sort -u)
+        words=$(_blkproof_help "$verb" | grep -oE -- '(^|[ ,])--?[a-zA-Z][a-z-]*' | tr -d ' ,' | sort -u)
         mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
     else
         words=

@@ -15,7 +15,7 @@ completions() {
 }
 
 @test "verbs" {
-    equal "$(completions blkproof '' | tr '\n' ' ')" "--help --version fault help img io serve "
+    equal "$(completions blkproof '' | tr '\n' ' ')" "--help --version fault fuzz help img io serve "
     equal "$(completions blkproof se)" "serve"
     equal "$(completions blkproof help im)" "img"
 }
@@ -28,6 +28,12 @@ completions() {
             equal "$(completions blkproof "$verb" "$option" | grep -xF -- "$option")" "$option"
         done
     done
+}
+
+@test "a command with options of its own has them offered" {
+    contains "$(completions blkproof fuzz '' | tr '\n' ' ')" "gen "
+    equal "$(completions blkproof fuzz gen --descr)" "--describe"
+    equal "$(completions blkproof fuzz show --js)" "--json"
 }
 
 @test "words that options take" {
