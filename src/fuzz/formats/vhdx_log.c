@@ -92,9 +92,8 @@ static void put_entry_header(struct fuzz_image *img, const struct vhdx *v, const
 /* Each entry speaks of one block, and there of other sectors than the entries before it. */
 static uint64_t put_entry(struct fuzz_image *img, const struct vhdx *v, unsigned number, uint64_t at)
 {
-    struct entry e = {.at = at,
-                      .sequence = (fuzz_seed(img) << 20) + 1 + number,
-                      .data = 1 + (unsigned)fuzz_below(img, 3)};
+    struct entry e = {
+        .at = at, .sequence = (fuzz_seed(img) << 20) + 1 + number, .data = 1 + (unsigned)fuzz_below(img, 3)};
     e.zeroes = (unsigned)fuzz_below(img, 2);
     unsigned block = (unsigned)fuzz_below(img, v->units);
     uint64_t target = v->piece[block].offset, guest = v->unit[block] * v->block;
