@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Injected, legal or real: a random client that knows nothing but the requests it makes, over a disk that
- * does what there is to do wrong, by rules that change all the time, or whose power is cut. Whatever is wrong
- * is explained; and a defect planted below is not. With a reference, and with an oracle. A seed makes one
- * kind of trouble: rules; power cuts, beside rules that leave the media as they are; or writes that are seen
- * for a while. SOAK_OPS: operations of the first test, over all seeds. BLKPROOF_ALL=1: power cuts beside all
- * rules.
+ * does what there is to do wrong, by rules that change all the time, and whose power is cut. Whatever is
+ * wrong is explained; and a defect planted below is not. With a reference, and with an oracle. A seed makes
+ * one kind of trouble: rules; power cuts, beside rules that leave the media as they are; or writes that are
+ * seen for a while. SOAK_OPS: operations of the first test, over all seeds. BLKPROOF_ALL=1: power cuts beside
+ * all rules.
  */
 #include "client.h"
 #include "drivers/fault/fault.h"
@@ -36,9 +36,12 @@ static PRINTF(1, 2) void note(const char *fmt, ...)
     diary_len = MIN(diary_len + (size_t)n, sizeof(diary) - 1);
 }
 
-/* Every action there is, where no client has to be let go by hand. %s: more selectors. First those that leave
- * the media as they are. */
+/* Every action there is, where no client has to be let go by hand. %s: more selectors. First those
+ * whose writes are seen for a while. */
+#define SEEN 2u
 static const char *const rules[] = {
+    "{\"op\":\"write\",\"action\":\"deferred-error\",\"data\":\"drop\",\"probability\":0.1%s}",
+    "{\"action\":\"lost\",\"visible\":\"evict\",\"cache\":\"16k\",\"probability\":0.2%s}",
     "{\"action\":\"error\",\"probability\":0.1%s}",
     "{\"op\":\"read\",\"action\":\"error\",\"probability\":0.1,\"when\":\"after\"%s}",
     "{\"op\":\"flush\",\"action\":\"error\",\"probability\":0.3%s}",
@@ -68,23 +71,20 @@ static const char *const rules[] = {
     "{\"action\":\"corrupt\",\"op\":\"write\",\"mode\":\"swap\",\"probability\":0.2%s}",
     "{\"action\":\"wrap\",\"size\":\"128k\",\"count\":20%s}",
 };
-#define HARMLESS 15u
 
-/* What clients see for a while, and is then gone: each by itself, without power cuts. */
-static const char *const seen_rules[] = {
-    "{\"op\":\"write\",\"action\":\"deferred-error\",\"data\":\"drop\",\"probability\":0.1%s}",
-    "{\"action\":\"lost\",\"visible\":\"evict\",\"cache\":\"16k\",\"probability\":0.2%s}",
-};
-
-/* What kind of trouble a seed makes. */
+/* What clients see for a while, and is then gone: in seeds of their own, which cut no power, unless
+ * BLKPROOF_ALL. */
 static bool only_seen(void)
 {
-    return world_seed % 5 == 0;
+    return world_seed % 5 == 0 && !getenv("BLKPROOF_ALL");
 }
 
-static bool cuts(void)
+static const char *any_rule(void)
 {
-    return !only_seen() && (world_seed % 2 || getenv("BLKPROOF_ALL"));
+    size_t first = only_seen() || getenv("BLKPROOF_ALL") ? 0 : SEEN;
+    size_t end = only_seen() ? SEEN : ARRAY_SIZE(rules);
+
+    return rules[first + rng_below(&rng, end - first)];
 }
 
 static co_fn void open_disk(const char *defect)
@@ -122,9 +122,7 @@ static void change_rules(void)
 
     for (size_t i = 0; i < n; i++) {
         uint64_t at = rng_below(&rng, DEVICE_BYTES) & ~UINT64_C(511);
-        size_t some = cuts() && !getenv("BLKPROOF_ALL") ? HARMLESS : ARRAY_SIZE(rules);
-        const char *rule =
-            only_seen() ? seen_rules[world_seed / 5 % ARRAY_SIZE(seen_rules)] : rules[rng_below(&rng, some)];
+        const char *rule = any_rule();
         bool ranged = rng_below(&rng, 2) && !strstr(rule, "flush") && !strstr(rule, "size");
         snprintf(more, sizeof(more), ranged ? ",\"ranges\":\"%llu+64k\"" : "", (unsigned long long)at);
         len += (size_t)snprintf(text + len, sizeof(text) - len, i ? "," : "");
@@ -175,7 +173,7 @@ static int trouble(void *arg)
         do {
             co_sleep_ns(50000);
         } while (!done && c.requests > until);
-        if (cuts() && rng_below(&rng, 3) == 0) {
+        if (!only_seen() && rng_below(&rng, 3) == 0) {
             cut_power();
         }
     }
