@@ -70,6 +70,11 @@ static const char *const rules[] = {
     "{\"action\":\"corrupt\",\"op\":\"read\",\"where\":\"media\",\"mode\":\"zero\",\"probability\":0.1%s}",
     "{\"action\":\"corrupt\",\"op\":\"write\",\"mode\":\"swap\",\"probability\":0.2%s}",
     "{\"action\":\"wrap\",\"size\":\"128k\",\"count\":20%s}",
+    "{\"op\":[\"write\",\"zero\"],\"action\":\"replay\",\"after\":5,\"probability\":0.2%s}",
+    "{\"op\":[\"write\",\"zero\"],\"action\":\"replay\",\"probability\":0.2%s}",
+    "{\"op\":\"read\",\"action\":\"stale\",\"probability\":0.3%s}",
+    "{\"op\":\"read\",\"action\":\"stale\",\"age\":2,\"probability\":0.3%s}",
+    "{\"op\":[\"write\",\"zero\"],\"action\":\"reorder\",\"probability\":0.5%s}",
 };
 
 /* What clients see for a while, and is then gone: in seeds of their own, which cut no power, unless
