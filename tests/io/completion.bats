@@ -45,7 +45,7 @@ completions() {
 }
 
 @test "commands of fault" {
-    equal "$(completions blkproof fault re)" $'release\nremove'
+    equal "$(completions blkproof fault re)" $'release\nremove\nreport'
     equal "$(completions blkproof fault --json wa)" $'wait\nwatch'
     equal "$(completions blkproof fault --unse)" "--unset"
 }
