@@ -128,6 +128,17 @@ END
     equal "$(sqlite3 c/campaign.sqlite 'select oracle from finding')" signal
 }
 
+@test "what a target leaves behind is gone before the next command" {
+    cat >target <<'END'
+#!/bin/sh
+[ ! -e junk ] && [ ! -e link ] || kill -ABRT $$
+mkdir -p junk/a && touch junk/a/b && ln -s / link && mkfifo pipe
+END
+    chmod +x target
+    expect 0 blkproof fuzz run --format=qed --jobs=1 --count=3 --out=c -- ./target '{img}'
+    contains "$out" "3 tests"
+}
+
 @test "a generator of one's own" {
     cat >generate <<'END'
 #!/bin/sh

@@ -5,6 +5,8 @@
  */
 #include "fuzz/run/testdir.h"
 
+#include "fuzz/run/campaign.h"
+
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -109,7 +111,10 @@ static void sweep(struct testdir *d, bool (*unwanted)(const struct testdir *d, c
     for (struct dirent *e; dir && (e = readdir(dir));) {
         if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 && unwanted(d, e->d_name) &&
             unlinkat(d->fd, e->d_name, 0) < 0) {
-            unlinkat(d->fd, e->d_name, AT_REMOVEDIR);
+            AUTO_FREE char *path = NULL;
+            if (asprintf(&path, "%s/%s", d->path, e->d_name) >= 0) {
+                artefact_remove(path);
+            }
         }
     }
     if (dir) {

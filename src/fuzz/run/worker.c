@@ -15,6 +15,7 @@
 #include "fuzz/run/campaign.h"
 
 #define FIELDS_MAX 64   /* of one test's that are counted */
+#define SHELL_MAX  4096 /* of a command in a message: all hits of a test have to fit */
 #define SEEN_MAX   4096 /* buckets that a worker knows */
 
 struct worker {
@@ -63,12 +64,14 @@ static void on_hit(struct test *t, struct test_hit *h)
     if (asprintf(&dir, "%s/staging/%llu-%s", w->args->out, (unsigned long long)w->n, h->bucket.id) < 0) {
         return;
     }
+    bool fits = h->shell && strlen(h->shell) < SHELL_MAX;
+    const char *shell = fits ? h->shell : "(see command.sh)";
     artefact_remove(dir); /* of a campaign that was killed */
     int r = artefact_write(t, h, dir, &err);
     json_t *j = json_pack("{s:s s:s s:s s:s s:s s:s s:I s:I s:I s:s}", "id", h->bucket.id, "key",
                           h->bucket.key, "title", h->bucket.title, "oracle", oracle_words[h->oracle].name,
-                          "command", t->commands->list[h->command].name, "shell", h->shell ? h->shell : "",
-                          "needs", (json_int_t)h->needs, "mutations", (json_int_t)t->img->mutations, "bytes",
+                          "command", t->commands->list[h->command].name, "shell", shell, "needs",
+                          (json_int_t)h->needs, "mutations", (json_int_t)t->img->mutations, "bytes",
                           (json_int_t)image_bytes(t->img), "dir", dir);
     if (j && r < 0) {
         json_object_set_new(j, "error", json_string(err.text));
