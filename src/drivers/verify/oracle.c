@@ -265,8 +265,9 @@ co_fn int oracle_read(struct node *n, struct req *r, uint64_t losses)
 {
     const struct verify *v = n->state;
     struct req test = *r;
-    int rc = node_io(v->test, &test);
 
+    oracle_prefetch(v->oracle, r->offset);
+    int rc = node_io(v->test, &test);
     if (UNLIKELY(rc != 0)) {
         return oracle_result(n, r, rc);
     }

@@ -142,6 +142,8 @@ void oracle_damage(struct oracle *o, uint64_t unit, uint64_t hash);
 bool oracle_damaged_before(const struct oracle *o, uint64_t unit, uint64_t hash, uint64_t *ret_seq);
 /* Units from @unit on that are not known, at most @max. */
 uint64_t oracle_unknown_run(const struct oracle *o, uint64_t unit, uint64_t max);
+/* A read is about to be made: its records come from memory meanwhile. */
+void oracle_prefetch(const struct oracle *o, uint64_t offset);
 /* Is all that was read what it must be, and settled? */
 bool oracle_reads_right(const struct oracle *o, const struct req *r);
 
