@@ -505,6 +505,9 @@ static co_fn int by_rules(struct fault_engine *e, struct req *r)
         return LIKELY(!e->standing) ? node_io(node_below(e->node), r) : fault_pass(e, r);
     }
     fault_decide(e, r, &v);
+    if (!v.rule && (v.delay_before_ns | v.delay_after_ns) == 0 && v.times == 0) {
+        return fault_pass(e, r); /* the rules have looked, and none acts */
+    }
     return fault_carry_out(e, r, &v);
 }
 
