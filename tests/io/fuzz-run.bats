@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: BSD-2-Clause
+# shellcheck disable=SC2154 # out and err are set by expect
 # Campaigns of `blkproof fuzz run`: they can be killed, interrupted, divided and gone on with; what is wrong with the command
 # line is said; generators, images, fork servers.
 
@@ -7,7 +8,7 @@ load ../lib/common
 
 setup() {
     need sqlite3
-    cd "$BATS_TEST_TMPDIR"
+    cd "$BATS_TEST_TMPDIR" || return
     bin=$(dirname "$(type -P blkproof)")/tests
     [ -x "$bin/planted" ] || skip "tests are not built beside $(type -P blkproof)"
     echo "ro,open: $bin/planted info {img}" >info
@@ -33,8 +34,7 @@ tests_or_end() {
 
 @test "a killed campaign goes on: nothing is lost, nothing is there twice" {
     expect 1 blkproof fuzz run "${COMMON[@]}" --count=60 --out=whole
-    local i
-    for i in 1 2 3; do
+    for _ in 1 2 3; do
         bg fuzz blkproof fuzz run "${COMMON[@]}" --count=60 --out=parts --json
         # as soon as it has done something new
         before=$(sqlite3 parts/campaign.sqlite 'select count(*) from test' 2>/dev/null || echo 0)

@@ -129,8 +129,11 @@ static void change_rules(void)
         uint64_t at = rng_below(&rng, DEVICE_BYTES) & ~UINT64_C(511);
         const char *rule = any_rule();
         bool ranged = rng_below(&rng, 2) && !strstr(rule, "flush") && !strstr(rule, "size");
-        snprintf(more, sizeof(more), ranged ? ",\"ranges\":\"%llu+64k\"" : "", (unsigned long long)at);
-        len += (size_t)snprintf(text + len, sizeof(text) - len, i ? "," : "");
+        more[0] = '\0';
+        if (ranged) {
+            snprintf(more, sizeof(more), ",\"ranges\":\"%llu+64k\"", (unsigned long long)at);
+        }
+        len += (size_t)snprintf(text + len, sizeof(text) - len, "%s", i ? "," : "");
         char with[512];
         const char *hole = strstr(rule, "%s");
         snprintf(with, sizeof(with), "%.*s%s}", (int)(hole - rule), rule, more);

@@ -56,8 +56,8 @@ static int make_dirs(struct campaign *c, struct err *err)
     return 0;
 }
 
-/* One campaign at a time in a directory. The lock is the process's own: workers, which may outlive it by a moment, do
- * not inherit it. */
+/* One campaign at a time in a directory. The lock is the process's own: workers, which may outlive it by a
+ * moment, do not inherit it. */
 static int lock(struct campaign *c, struct err *err)
 {
     struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
@@ -70,7 +70,9 @@ static int lock(struct campaign *c, struct err *err)
     if (c->lock_fd < 0) {
         return err_set_errno(err, -errno, "open '%s'", path);
     }
-    return fcntl(c->lock_fd, F_SETLK, &whole) < 0 ? err_set(err, -EBUSY, "a campaign is running in '%s'", c->out) : 0;
+    return fcntl(c->lock_fd, F_SETLK, &whole) < 0
+               ? err_set(err, -EBUSY, "a campaign is running in '%s'", c->out)
+               : 0;
 }
 
 static int keep_config(struct campaign *c, const struct campaign_config *config, json_t **ret_kept,
