@@ -121,7 +121,7 @@ int duration_parse(const char *text, uint64_t *ret_ns)
     static const struct {
         const char *name;
         double ns;
-    } units[] = {{"", 1e9}, {"s", 1e9}, {"ms", 1e6}, {"us", 1e3}, {"ns", 1}};
+    } units[] = {{"", 1e9}, {"s", 1e9}, {"m", 60e9}, {"h", 3600e9}, {"ms", 1e6}, {"us", 1e3}, {"ns", 1}};
     char *end;
 
     if (!isdigit((unsigned char)*text)) {

@@ -17,7 +17,7 @@ const char *size_text(uint64_t bytes, char buf[SIZE_TEXT_MAX]);
 /* As qemu-img info prints: three significant digits, "1 GiB", "196 KiB". */
 const char *size_text_short(uint64_t bytes, char buf[SIZE_TEXT_MAX]);
 
-/* "1.5s", "20ms", "100us", "7ns"; a plain number is seconds. -EINVAL, -ERANGE. */
+/* "2h", "10m", "1.5s", "20ms", "100us", "7ns"; a plain number is seconds. -EINVAL, -ERANGE. */
 int duration_parse(const char *text, uint64_t *ret_ns);
 
 #endif

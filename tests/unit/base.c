@@ -73,7 +73,11 @@ static void times_parse_with_units(void **state)
     assert_true(ns == 20000000);
     assert_int_equal(duration_parse("7ns", &ns), 0);
     assert_true(ns == 7);
-    assert_int_equal(duration_parse("1h", &ns), -EINVAL);
+    assert_int_equal(duration_parse("10m", &ns), 0);
+    assert_int_equal(ns, 600 * UINT64_C(1000000000));
+    assert_int_equal(duration_parse("1.5h", &ns), 0);
+    assert_int_equal(ns, 5400 * UINT64_C(1000000000));
+    assert_int_equal(duration_parse("1d", &ns), -EINVAL);
     assert_int_equal(duration_parse("-1s", &ns), -EINVAL);
     assert_int_equal(duration_parse("1e30s", &ns), -ERANGE);
 }
