@@ -115,6 +115,7 @@ int campaign_close(struct campaign *c, struct err *err)
 {
     int r = state_close(&c->state, err);
 
+    coverage_close(TAKE_PTR(c->seen));
     if (c->lock_fd >= 0) {
         close(TAKE_FD(c->lock_fd));
     }
@@ -143,7 +144,7 @@ static int start_worker(struct campaign *c, unsigned i, struct err *err)
     if (mkdir(work, 0700) < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv) < 0) {
         return err_set_errno(err, -errno, "make a place for a worker in '%s'", work);
     }
-    struct worker_args args = {.config = c->config, .out = c->out, .work = work, .index = i, .fd = sv[1]};
+    struct worker_args args = {.config = c->config, .out = c->out, .work = work, .index = i, .seen = c->seen, .fd = sv[1]};
     pid_t pid = sandbox_fork(c->sandbox, work, c->config->limits.disk_bytes + TMPFS_SLACK, worker_run, &args);
     close(sv[1]);
     *w = (struct campaign_worker){.pid = pid, .fd = sv[0]};
@@ -456,7 +457,7 @@ static void say_sandbox(const struct campaign *c)
 int campaign_run(struct campaign *c, struct err *err)
 {
     uint64_t committed_ns, history_ns;
-    int r = 0;
+    int r = c->config->coverage ? coverage_open(c->out, &c->seen, err) : 0;
 
     c->sandbox = c->config->no_sandbox ? SANDBOX_NONE : sandbox_probe();
     say_sandbox(c);

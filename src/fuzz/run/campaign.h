@@ -6,6 +6,7 @@
 #ifndef FUZZ_RUN_CAMPAIGN_H
 #define FUZZ_RUN_CAMPAIGN_H
 
+#include "fuzz/run/coverage.h"
 #include "fuzz/run/sandbox.h"
 #include "fuzz/run/state.h"
 #include "fuzz/run/test.h"
@@ -26,6 +27,7 @@ struct campaign_config {
     struct run_limits limits;
     uint64_t shard, shards; /* tests of number % shards == shard */
     bool gdb;               /* stacks by gdb where nothing else gives one */
+    bool coverage;          /* images also come from those that reached something new */
     /* How it is run: */
     bool fork_server, no_sandbox;
     unsigned again; /* reruns of a finding, to see whether it is a steady one */
@@ -49,6 +51,8 @@ struct source {
     struct run_command generator; /* config->generator; .text NULL: none */
     struct executor *exec;        /* for the generator */
     const char *work;             /* directory for what it makes */
+    struct coverage *coverage;    /* NULL: no feedback */
+    struct fuzz_config kept;      /* of an image that came from a record */
     /* Of the current image: */
     const char *fmt, *ext;
     uint64_t guest_bytes;
@@ -59,6 +63,8 @@ int source_init(struct source *s, const struct campaign_config *config, struct e
 void source_finish(struct source *s);
 /* The image of test @n in s->img, mutations applied. */
 int source_make(struct source *s, uint64_t n, struct err *err);
+/* The image of a record in its place. */
+int source_take(struct source *s, const json_t *record, struct err *err);
 
 /* ---- one worker's place: namespace, directory, executor (place.c) ---- */
 
@@ -94,6 +100,7 @@ struct worker_args {
     const struct campaign_config *config;
     const char *out, *work;
     unsigned index;
+    struct coverage_seen *seen; /* NULL: no feedback */
     int fd; /* SOCK_SEQPACKET: test numbers come in (uint64_t), a JSON object for each goes out */
 };
 /* Runs until the other side closes. Returns the exit status. */
@@ -113,6 +120,7 @@ struct campaign {
     char *out; /* absolute */
     int lock_fd;
     struct state state;
+    struct coverage_seen *seen; /* NULL: no feedback */
     enum sandbox_level sandbox;
     struct campaign_worker workers[CAMPAIGN_JOBS_MAX];
     unsigned jobs;

@@ -84,6 +84,9 @@ json_t *campaign_config_json(const struct campaign_config *c)
     }
     json_object_set_new(j, "oracles", json_integer(c->oracles));
     json_object_set_new(j, "gdb", json_boolean(c->gdb)); /* a stack more is another bucket */
+    if (c->coverage) {
+        json_object_set_new(j, "coverage", json_true());
+    }
     json_object_set_new(j, "commands", run_commands_json(&c->commands));
     json_object_set_new(j, "fuzz", fuzz_config_json(&c->fuzz));
     return j;
@@ -113,6 +116,7 @@ int campaign_config_from_json(struct campaign_config *c, const json_t *j, struct
     }
     c->oracles = (unsigned)json_integer_value(json_object_get(j, "oracles")) & ORACLES_ALL;
     c->gdb = !json_is_false(json_object_get(j, "gdb"));
+    c->coverage = json_is_true(json_object_get(j, "coverage"));
     if (!c->shards || c->shard >= c->shards || !c->oracles) {
         return err_set(err, -EINVAL, "the configuration is not one of a campaign");
     }

@@ -144,6 +144,9 @@ int finding_image(const struct finding *f, struct place *p, bool *ret_changed, s
     if (!kept || strtoull(kept, NULL, 16) == strtoull(hash, NULL, 16)) {
         return 0;
     }
+    if (source_take(&p->source, record, NULL) == 0) {
+        return 0; /* with --coverage a test's image is not that of its seed */
+    }
     *ret_changed = true;
     return fuzz_image_open(p->source.img, image_path, NULL, &f->config.fuzz, err);
 }

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
+#include "base/json.h"
 #include "fuzz/run/campaign.h"
 
 #define FILES_MAX      (UINT64_C(1) << 20)
@@ -115,6 +116,41 @@ static int make_by_program(struct source *s, const struct fuzz_format *format, u
     return fuzz_image_open(s->img, path, format, &s->config->fuzz, err);
 }
 
+/* ---- what reached something new ---- */
+
+#define SEED_OF_FEEDBACK UINT64_C(0x65646765)
+#define KEPT_PERCENT     75 /* of the images, once there are some: the others look elsewhere */
+#define MUTATIONS_MANY   8  /* lists do not grow for ever: parsers fail at the first hostile field they see */
+
+/* Some hostile fields go, some come. */
+static void mutate_list(struct source *s, struct rng *rng)
+{
+    const struct fuzz_config *c = &s->config->fuzz;
+    unsigned more = 1 + (unsigned)rng_below(rng, c->fields ? c->fields : FIELDS_DEFAULT);
+
+    while (s->img->mutations > 0 && (s->img->mutations > MUTATIONS_MANY || rng_below(rng, 3) == 0)) {
+        fuzz_image_drop(s->img, (unsigned)rng_below(rng, s->img->mutations));
+    }
+    fuzz_image_mutate(s->img, rng, more);
+}
+
+/* -ENOENT: this test makes an image of its own. */
+static int make_from_kept(struct source *s, uint64_t n, struct err *err)
+{
+    struct rng rng;
+
+    rng_init(&rng, campaign_test_seed(s->config->seed, n) ^ SEED_OF_FEEDBACK);
+    if (!s->coverage || s->config->fuzz.valid || rng_below(&rng, 100) >= KEPT_PERCENT) {
+        return -ENOENT;
+    }
+    AUTO_JSON json_t *record = coverage_pick(s->coverage, &rng);
+    if (!record || source_take(s, record, NULL) < 0) {
+        return -ENOENT; /* of a program that is older than its images */
+    }
+    mutate_list(s, &rng);
+    return 0;
+}
+
 /* ---- any ---- */
 
 int source_init(struct source *s, const struct campaign_config *config, struct executor *exec,
@@ -125,6 +161,7 @@ int source_init(struct source *s, const struct campaign_config *config, struct e
 
     *s = (struct source){
         .config = config, .exec = exec, .work = work, .img = fuzz_image_new(config->fuzz.limit)};
+    fuzz_config_init(&s->kept);
     if (!s->img) {
         return err_set(err, -ENOMEM, "no memory for an image");
     }
@@ -143,6 +180,7 @@ void source_finish(struct source *s)
 
     run_commands_finish(&one);
     fuzz_image_free(s->img);
+    fuzz_config_finish(&s->kept);
     for (size_t i = 0; i < s->nfiles; i++) {
         free(s->files[i]);
     }
@@ -162,13 +200,34 @@ static uint64_t guest_bytes(const struct fuzz_image *img)
     return GUEST_BYTES;
 }
 
+static void take_names(struct source *s)
+{
+    s->fmt = s->img->format->name;
+    s->ext = s->img->format->ext;
+}
+
+int source_take(struct source *s, const json_t *record, struct err *err)
+{
+    fuzz_config_finish(&s->kept);
+    fuzz_config_init(&s->kept);
+    int r = fuzz_image_from_record(s->img, record, &s->kept, err);
+    if (r == 0) {
+        take_names(s);
+        s->guest_bytes = guest_bytes(s->img);
+    }
+    return r;
+}
+
 int source_make(struct source *s, uint64_t n, struct err *err)
 {
     const struct campaign_config *c = s->config;
     const char *name = c->nformats ? c->formats[n % c->nformats] : NULL;
     const struct fuzz_format *format = name ? fuzz_format_find(name) : NULL;
-    int r;
+    int r = make_from_kept(s, n, err);
 
+    if (r == 0) {
+        return fuzz_image_apply(s->img, NULL);
+    }
     s->fmt = name ? name : "raw";
     s->ext = format ? format->ext : name ? name : "img";
     if (s->generator.text) {
@@ -179,8 +238,7 @@ int source_make(struct source *s, uint64_t n, struct err *err)
         r = fuzz_image_make(s->img, format, campaign_test_seed(c->seed, n), &c->fuzz, err);
     }
     if (r == 0 && !name && s->img->format) {
-        s->fmt = s->img->format->name;
-        s->ext = s->img->format->ext;
+        take_names(s);
     }
     s->guest_bytes = guest_bytes(s->img);
     return r < 0 ? r : fuzz_image_apply(s->img, NULL);

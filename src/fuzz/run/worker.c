@@ -21,6 +21,7 @@
 struct worker {
     const struct worker_args *args;
     struct place place;
+    struct coverage coverage;
     uint64_t n; /* the current test */
     bool quiet; /* a rerun: nothing is written */
     json_t *hits;
@@ -119,6 +120,23 @@ static json_t *mutated_fields(const struct fuzz_image *img)
     return fields;
 }
 
+/* With feedback: an image that reached something new is kept, unless it is a finding, which would be found
+ * for ever. */
+static int run_test(struct worker *w, struct err *err)
+{
+    struct coverage *c = w->place.source.coverage;
+    bool fresh;
+
+    if (!c) {
+        return place_run(&w->place, w->n, UINT64_MAX, err);
+    }
+    coverage_begin(c);
+    int r = place_run(&w->place, w->n, UINT64_MAX, err);
+    r = r < 0 ? r : coverage_end(c, &fresh, err);
+    return r < 0 || !fresh || json_array_size(w->hits) > 0 ? r
+                                                           : coverage_keep(c, w->place.source.img, w->n, err);
+}
+
 static int run_one(struct worker *w, uint64_t n, json_t **ret, struct err *err)
 {
     struct place *p = &w->place;
@@ -129,7 +147,7 @@ static int run_one(struct worker *w, uint64_t n, json_t **ret, struct err *err)
     w->n = n;
     w->hits = json_array();
     p->test.executed = 0;
-    int r = place_run(p, n, UINT64_MAX, err);
+    int r = run_test(w, err);
     bool opened = p->test.opened;
     json_array_foreach(w->hits, i, hit)
     {
@@ -172,6 +190,10 @@ int worker_run(void *args)
     w.seen = calloc(SEEN_MAX, sizeof(*w.seen));
     int r = !w.seen ? err_set(&err, -ENOMEM, "no memory")
                     : place_init(&w.place, w.args->config, w.args->work, &err);
+    if (r == 0 && w.args->seen) {
+        w.place.source.coverage = &w.coverage;
+        r = coverage_attach(&w.coverage, w.args->seen, w.args->out, &err);
+    }
     w.place.test.on_hit = on_hit;
     w.place.test.opaque = &w;
     w.place.exec.notice = on_notice;
@@ -185,6 +207,7 @@ int worker_run(void *args)
         tell(&w, json_pack("{s:s}", "error", err.text));
     }
     place_finish(&w.place);
+    coverage_detach(&w.coverage);
     free(w.seen);
     return r < 0 ? EXIT_FAILURE : 0;
 }

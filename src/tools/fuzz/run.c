@@ -45,6 +45,7 @@ enum {
     OPT_SHARD,
     OPT_AGAIN,
     OPT_FORK_SERVER,
+    OPT_COVERAGE,
     OPT_NO_GDB,
     OPT_NO_SANDBOX,
     OPT_UNTIL_FINDING,
@@ -73,6 +74,7 @@ static const struct option options[] = {
     {"shard", required_argument, NULL, OPT_SHARD},
     {"again", required_argument, NULL, OPT_AGAIN},
     {"fork-server", no_argument, NULL, OPT_FORK_SERVER},
+    {"coverage", optional_argument, NULL, OPT_COVERAGE},
     {"no-gdb", no_argument, NULL, OPT_NO_GDB},
     {"no-sandbox", no_argument, NULL, OPT_NO_SANDBOX},
     {"until-finding", no_argument, NULL, OPT_UNTIL_FINDING},
@@ -115,6 +117,7 @@ static void print_help(void)
         "      --shard=K/N        the K-th of N parts of the tests, for several machines\n"
         "      --until-finding    stop with the first finding\n"
         "      --fork-server      start each program once, and fork it for each test\n"
+        "      --coverage         mutate images that reach new code of a target that counts its edges\n"
         "      --no-sandbox       no namespaces\n"
         "\n"
         "Limits of one process:\n"
@@ -222,6 +225,18 @@ static int take_text(const char *arg, char **to, struct err *err)
     return *to ? 0 : err_set(err, -ENOMEM, "no memory");
 }
 
+static int take_coverage(struct run *r, const char *arg, struct err *err)
+{
+    if (arg && strcmp(arg, "map") != 0) {
+        return err_set(err, -EINVAL,
+                       "--coverage=%s: only the map of an instrumented program is known (--coverage); "
+                       "programs without instrumentation cannot be watched",
+                       arg);
+    }
+    r->config.coverage = true;
+    return 0;
+}
+
 /* What a test is. 1: it was none of these. */
 static int take_test(struct run *r, int opt, const char *arg, struct err *err)
 {
@@ -252,6 +267,8 @@ static int take_test(struct run *r, int opt, const char *arg, struct err *err)
         return take_text(arg, &c->images, err);
     case OPT_SHARD:
         return take_shard(r, arg, err);
+    case OPT_COVERAGE:
+        return take_coverage(r, arg, err);
     default: {
         int code = fuzz_args_take(&r->args, opt, arg, err);
         return code == 1 ? 0 : code == 0 ? 1 : code;
@@ -345,6 +362,10 @@ static int check_formats(struct run *r, struct err *err)
     struct campaign_config *c = &r->config;
     bool ours = !c->generator && !c->images;
 
+    if (c->coverage && !ours) {
+        return err_set(err, -EINVAL,
+                       "--coverage mutates images that are made here, not those of --generator or --images");
+    }
     if (c->nformats == 0 && ours) {
         c->formats[c->nformats++] = strdup("qcow2");
     }

@@ -85,6 +85,16 @@ static struct figures figure(const struct campaign *c)
     return f;
 }
 
+static unsigned edges(const struct campaign *c)
+{
+    return atomic_load(&c->seen->edges);
+}
+
+static unsigned kept(const struct campaign *c)
+{
+    return atomic_load(&c->seen->kept);
+}
+
 static void draw(struct status *s, const struct campaign *c, const struct figures *f)
 {
     const struct state_totals *t = &c->totals;
@@ -99,6 +109,10 @@ static void draw(struct status *s, const struct campaign *c, const struct figure
     printf("  findings  %-12" PRIu64 " %" PRIu64 " new this hour, seen %" PRIu64 " times\n", t->findings,
            t->new_this_hour, t->hits);
     s->lines = 5;
+    if (c->seen) {
+        printf("  coverage  %-12u edges, %u images kept\n", edges(c), kept(c));
+        s->lines++;
+    }
     for (size_t i = 0; i < ARRAY_SIZE(s->last); i++) {
         if (*s->last[i]) {
             printf("  %.100s\n", s->last[i]);
@@ -111,20 +125,29 @@ static void draw(struct status *s, const struct campaign *c, const struct figure
 static json_t *progress_json(const struct campaign *c, const struct figures *f, const char *event)
 {
     const struct state_totals *t = &c->totals;
-    return json_pack("{s:s s:f s:I s:f s:I s:f s:I s:f s:I s:I s:I}", "event", event, "seconds", f->seconds,
-                     "tests", (json_int_t)t->tests, "tests-per-second", f->tests_per_s, "processes",
-                     (json_int_t)t->executed, "processes-per-second", f->runs_per_s, "opened",
-                     (json_int_t)t->opened, "opened-percent", f->opened_percent, "findings",
-                     (json_int_t)t->findings, "hits", (json_int_t)t->hits, "new-this-hour",
-                     (json_int_t)t->new_this_hour);
+    json_t *j = json_pack("{s:s s:f s:I s:f s:I s:f s:I s:f s:I s:I s:I}", "event", event, "seconds",
+                          f->seconds, "tests", (json_int_t)t->tests, "tests-per-second", f->tests_per_s,
+                          "processes", (json_int_t)t->executed, "processes-per-second", f->runs_per_s,
+                          "opened", (json_int_t)t->opened, "opened-percent", f->opened_percent, "findings",
+                          (json_int_t)t->findings, "hits", (json_int_t)t->hits, "new-this-hour",
+                          (json_int_t)t->new_this_hour);
+    if (c->seen) {
+        json_object_set_new(j, "edges", json_integer(edges(c)));
+        json_object_set_new(j, "kept", json_integer(kept(c)));
+    }
+    return j;
 }
 
 static void print_line(const struct campaign *c, const struct figures *f, const char *what)
 {
     printf("%s%" PRIu64 " tests in %.1f s (%.1f/s, %.0f processes/s), %.1f %% opened, %" PRIu64
-           " findings seen %" PRIu64 " times\n",
+           " findings seen %" PRIu64 " times",
            what, c->totals.tests, f->seconds, f->tests_per_s, f->runs_per_s, f->opened_percent,
            c->totals.findings, c->totals.hits);
+    if (c->seen) {
+        printf(", %u edges, %u images kept", edges(c), kept(c));
+    }
+    printf("\n");
     fflush(stdout);
 }
 
