@@ -84,6 +84,8 @@ check_found() {
     kept=$(find c/corpus -type f | wc -l)
     expect 0 blkproof fuzz run --resume --out=c --count=3
     contains "$out" "$edges, $kept images kept"
+    expect 0 blkproof fuzz corpus --out=c --all --max=1G export exported
+    equal "$(find exported -name '*.qed' | wc -l)" "$kept"
 }
 
 @test "a program that counts nothing is told" {

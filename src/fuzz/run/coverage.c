@@ -146,17 +146,17 @@ int coverage_end(struct coverage *c, bool *ret_new, struct err *err)
 
 /* ---- what is kept ---- */
 
-static char *record_path(const struct coverage *c, uint64_t n)
+static char *record_path(const char *out, uint64_t n)
 {
     char *path = NULL;
-    return asprintf(&path, "%s/" COVERAGE_CORPUS "/test-%llu.json", c->out, (unsigned long long)n) < 0 ? NULL
-                                                                                                       : path;
+    return asprintf(&path, "%s/" COVERAGE_CORPUS "/test-%llu.json", out, (unsigned long long)n) < 0 ? NULL
+                                                                                                    : path;
 }
 
 int coverage_keep(struct coverage *c, struct fuzz_image *img, uint64_t n, struct err *err)
 {
     size_t len;
-    AUTO_FREE char *text = fuzz_image_record_text(img, false, &len), *path = record_path(c, n);
+    AUTO_FREE char *text = fuzz_image_record_text(img, false, &len), *path = record_path(c->out, n);
 
     if (!text || !path) {
         return err_set(err, -ENOMEM, "no memory");
@@ -175,11 +175,16 @@ int coverage_keep(struct coverage *c, struct fuzz_image *img, uint64_t n, struct
     return 0;
 }
 
+json_t *coverage_record(const char *out, uint64_t n)
+{
+    AUTO_FREE char *path = record_path(out, n);
+    return path ? json_load_file(path, 0, NULL) : NULL;
+}
+
 json_t *coverage_pick(const struct coverage *c, struct rng *rng)
 {
     uint32_t kept = atomic_load(&c->seen->kept);
     uint64_t n = kept ? atomic_load(&c->seen->test[rng_below(rng, MIN(kept, COVERAGE_KEPT_MAX))]) : 0;
-    AUTO_FREE char *path = n ? record_path(c, n - 1) : NULL;
 
-    return path ? json_load_file(path, 0, NULL) : NULL;
+    return n ? coverage_record(c->out, n - 1) : NULL;
 }

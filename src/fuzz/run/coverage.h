@@ -46,5 +46,7 @@ int coverage_end(struct coverage *c, bool *ret_new, struct err *err);
 int coverage_keep(struct coverage *c, struct fuzz_image *img, uint64_t n, struct err *err);
 /* One of the records that are kept, of @rng's choice; NULL: none is there. */
 json_t *coverage_pick(const struct coverage *c, struct rng *rng);
+/* The record of test @n; NULL: it was not kept. */
+json_t *coverage_record(const char *out, uint64_t n);
 
 #endif

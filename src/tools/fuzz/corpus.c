@@ -101,6 +101,14 @@ static void put_words(FILE *f, const struct fuzz_image *img, const struct layout
 
 /* ---- images ---- */
 
+/* The image of test @n; -ENOENT: with --coverage only those that were kept can be made again. */
+static int make(const struct export *e, struct source *s, uint64_t n, struct err *err)
+{
+    AUTO_JSON json_t *record = s->config->coverage ? coverage_record(e->out, n) : NULL;
+
+    return record ? source_take(s, record, err) : s->config->coverage ? -ENOENT : source_make(s, n, err);
+}
+
 static int write_images(const struct export *e, struct source *s, json_t *rows, FILE *dict, uint64_t *ret_n,
                         struct err *err)
 {
@@ -112,7 +120,10 @@ static int write_images(const struct export *e, struct source *s, json_t *rows, 
     {
         uint64_t n = (uint64_t)json_integer_value(json_object_get(row, "n"));
         AUTO_FREE char *path = NULL;
-        int r = source_make(s, n, err);
+        int r = make(e, s, n, err);
+        if (r == -ENOENT && s->config->coverage) {
+            continue;
+        }
         if (r < 0) {
             return r;
         }
@@ -146,9 +157,10 @@ static int export_from(const struct export *e, struct state *state, struct err *
 
     campaign_config_init(&config);
     free(TAKE_PTR(config.fuzz.decoy));
-    snprintf(sql, sizeof(sql), "SELECT n FROM test WHERE %s%s ORDER BY n LIMIT %" PRIu64,
-             e->opened ? "opened" : "1", e->findings ? " AND n IN (SELECT n FROM hit)" : "", e->count * 8);
     int r = j ? campaign_config_from_json(&config, j, err) : err_set(err, -EINVAL, "no campaign");
+    uint64_t rows_max = config.coverage ? INT64_MAX : e->count * 8; /* few of many are kept */
+    snprintf(sql, sizeof(sql), "SELECT n FROM test WHERE %s%s ORDER BY n LIMIT %" PRIu64,
+             e->opened ? "opened" : "1", e->findings ? " AND n IN (SELECT n FROM hit)" : "", rows_max);
     r = r < 0 ? r : state_query(state, sql, &rows, err);
     config.limits.file_bytes = UINT64_MAX;
     exec.limits = config.limits;
