@@ -15,7 +15,7 @@ blocks() {
 
 # What differs from run to run becomes one character.
 normalise() {
-    sed -E -e 's/[0-9]+\.[0-9]+ sec/T sec/g' -e 's/[0-9:]+\.[0-9]+ \([0-9.]+ [KMGT]?i?B\/sec and [0-9.]+ ops\/sec\)/T/' \
+    sed -E -e 's|/[^ ]*/tour/|/tmp/tour/|' -e 's/[0-9]+\.[0-9]+ sec/T sec/g' -e 's/[0-9:]+\.[0-9]+ \([0-9.]+ [KMGT]?i?B\/sec and [0-9.]+ ops\/sec\)/T/' \
         -e 's/[0-9.]+ (GiB|MiB|KiB|bytes)\/sec/R/g' -e 's/[0-9.]+ ops\/sec/R/g' -e 's/[[:space:]]+$//'
 }
 

@@ -226,8 +226,13 @@ int run_commands_add(struct run_commands *c, const char *line, struct err *err)
 int run_commands_add_words(struct run_commands *c, char *const words[], size_t n, struct err *err)
 {
     AUTO_FREE char *line = n < WORDS_MAX ? run_command_shell(words) : NULL;
-    return line ? run_commands_add(c, line, err)
-                : err_set(err, -E2BIG, "a command of more than %d words", WORDS_MAX);
+    int r = line ? run_commands_add(c, line, err)
+                 : err_set(err, -E2BIG, "a command of more than %d words", WORDS_MAX);
+
+    if (r == 0 && c->n > 0) {
+        c->list[c->n - 1].roles |= ROLE_OPEN;
+    }
+    return r;
 }
 
 static int add_lines(struct run_commands *c, const char *text, struct err *err)
