@@ -203,8 +203,8 @@ static co_fn void decay(struct fault_engine *e, struct fault_rule *rule, const s
     struct req w = {
         .op = REQ_WRITE, .opno = r->opno, .offset = s->offset, .bytes = s->bytes, .iov = &iov, .niov = 1};
 
-    if (fault_below(e, &w) == 0) {
-        fault_damage_look(e, rule, &w, NULL, "decayed");
+    if (fault_below(e, &w) < 0 || fault_damage_look(e, rule, &w, NULL, "decayed") < 0) {
+        fault_damage_owe(e, rule, &w, "decayed");
     }
 }
 
@@ -262,8 +262,11 @@ static co_fn int corrupt_write(struct fault_engine *e, struct fault_rule *rule, 
         corrupt_piece(e, rule, r, &s, buf + PIECE_BYTES);
         ret = fault_below(e, &part);
     }
-    fault_damage_look(e, rule, r, r, "corrupted write");
-    return ret;
+    int looked = fault_damage_look(e, rule, r, r, "corrupted write");
+    if (looked < 0) {
+        fault_damage_owe(e, rule, r, "corrupted write");
+    }
+    return ret < 0 ? ret : looked;
 }
 
 /* ---- the action ---- */

@@ -66,19 +66,20 @@ static co_fn int go_astray(struct fault_engine *e, struct fault_rule *rule, stru
     int ret = perform_at(e, r, at, bytes, target, &part, &room);
     if (ret == 0 && r->op == REQ_READ) {
         fault_damage_wire(e, rule, r, r->offset + at, bytes, what);
-    } else if (ret == 0 && (OPS_CHANGE & 1u << r->op)) {
-        fault_damage_look(e, rule, &part, NULL, what);
+    } else if (OPS_CHANGE & 1u << r->op) { /* one that failed may have changed something */
+        ret = ret < 0 ? ret : fault_damage_look(e, rule, &part, NULL, what);
+        if (ret < 0) {
+            fault_damage_owe(e, rule, &part, what);
+        }
     }
     return ret;
 }
 
 /* What should have been done is not: the place that was meant shows what it did. */
-static co_fn void look_where_meant(struct fault_engine *e, struct fault_rule *rule, const struct req *r,
-                                   const char *what)
+static co_fn int look_where_meant(struct fault_engine *e, struct fault_rule *rule, const struct req *r,
+                                  const char *what)
 {
-    if (OPS_DATA & 1u << r->op) {
-        fault_damage_look(e, rule, r, r, what);
-    }
+    return OPS_DATA & 1u << r->op ? fault_damage_look(e, rule, r, r, what) : 0;
 }
 
 /* ---- misdirect ---- */
@@ -144,10 +145,9 @@ FAULT_PERFORM(fault_misdirect_perform)
     fault_claim(e, target, target + r->bytes);
     int ret = rule->how.keep ? fault_pass(e, r) : 0;
     ret = ret < 0 ? ret : go_astray(e, rule, r, 0, r->bytes, target, "misdirected write");
-    look_where_meant(e, rule, r, "misdirected write, lost here");
+    int looked = look_where_meant(e, rule, r, "misdirected write, lost here");
     fault_unclaim(e);
-
-    return ret;
+    return ret < 0 ? ret : looked;
 }
 
 /* ---- wrap ---- */
@@ -193,9 +193,9 @@ FAULT_PERFORM(fault_wrap_perform)
         bytes = MIN(r->bytes - at, size - target);
         ret = go_astray(e, rule, r, at, bytes, target, "wrapped around");
     }
-    look_where_meant(e, rule, r, "wrapped around, lost here");
+    int looked = look_where_meant(e, rule, r, "wrapped around, lost here");
     if (r->op != REQ_READ) {
         fault_unclaim(e);
     }
-    return ret;
+    return ret < 0 ? ret : looked;
 }

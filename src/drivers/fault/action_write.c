@@ -93,8 +93,8 @@ static co_fn int do_parts(struct fault_engine *e, struct fault_rule *rule, struc
         }
         i += i == from;
     }
-    fault_damage_look(e, rule, r, r, what);
-    return ret;
+    int looked = fault_damage_look(e, rule, r, r, what);
+    return ret < 0 ? ret : looked;
 }
 
 static bool makes_contents(const struct req *r)
@@ -186,11 +186,9 @@ FAULT_PERFORM(fault_lost_perform)
     int visible = r->flags & REQ_FUA ? VISIBLE_NO : rule->how.visible;
 
     if (makes_contents(r) && visible != VISIBLE_NO) {
-        fault_overlay_put(e, rule, r, visible == VISIBLE_FLUSH, rule->how.cache_bytes);
-    } else if (makes_contents(r)) {
-        fault_damage_look(e, rule, r, r, "lost write");
+        return fault_overlay_put(e, rule, r, visible == VISIBLE_FLUSH, rule->how.cache_bytes);
     }
-    return 0;
+    return makes_contents(r) ? fault_damage_look(e, rule, r, r, "lost write") : 0;
 }
 
 /* ---- deferred-error ---- */
@@ -224,9 +222,9 @@ FAULT_PERFORM(fault_deferred_perform)
     if (rule->how.data == DATA_KEEP) {
         ret = fault_pass(e, r);
     } else if (makes_contents(r) && (r->flags & REQ_FUA)) {
-        fault_damage_look(e, rule, r, r, "dropped when it failed");
+        ret = fault_damage_look(e, rule, r, r, "dropped when it failed");
     } else if (makes_contents(r)) {
-        fault_overlay_put(e, rule, r, true, UINT64_MAX);
+        ret = fault_overlay_put(e, rule, r, true, UINT64_MAX);
     }
     if (ret < 0) {
         return ret;

@@ -55,19 +55,26 @@ static struct fault_culprit *culprit_of(struct fault_rule *rule)
     return rule->culprit;
 }
 
-static void lose_count(struct fault_engine *e)
+void fault_damage_untold(struct fault_engine *e, const char *why)
 {
     struct graph *g = e->node->graph;
     char text[ERR_TEXT_MAX];
 
     if (e->damage.forgotten++ == 0 && g->notice) {
-        snprintf(
-            text, sizeof(text),
-            "node '%s': no room to remember more than %u damaged sectors (option damage): a verifier will "
-            "take for corruption what faults do from now on",
-            node_name(e->node), e->damage.nmedia);
+        snprintf(text, sizeof(text),
+                 "node '%s': %s: a verifier will take for corruption what faults do from now on",
+                 node_name(e->node), why);
         g->notice(g, NOTICE_WARNING, text);
     }
+}
+
+static void no_room(struct fault_engine *e)
+{
+    char why[96];
+
+    snprintf(why, sizeof(why), "no room to remember more than %u damaged sectors (option damage)",
+             e->damage.nmedia);
+    fault_damage_untold(e, why);
 }
 
 /* ---- recent requests: the newest of each set stay ---- */
@@ -87,7 +94,7 @@ static void add_recent(struct fault_engine *e, uint64_t key, const struct fault_
         d->wire = calloc((size_t)FAULT_WIRE_SETS * FAULT_WIRE_WAYS, sizeof(*d->wire));
     }
     if (!t->who || !d->wire) {
-        lose_count(e);
+        no_room(e);
         return;
     }
     struct fault_trace *set = wire_set(d, t->sector, key);
@@ -192,7 +199,7 @@ static void remember(struct fault_engine *e, struct fault_rule *rule, const stru
     if (!who || (!known && d->nmedia >= e->damage_limit) ||
         (!known && 2 * d->nmedia >= d->media_max && !grow(d))) {
         forget(e, t->sector); /* what it says is not true any more */
-        lose_count(e);
+        no_room(e);
         return;
     }
     at = place(d, t->sector);
@@ -276,52 +283,48 @@ static void judge_sector(struct fault_engine *e, const struct look *l, uint64_t 
     }
 }
 
-static co_fn void look_at(struct fault_engine *e, const struct look *l)
+static co_fn int look_at(struct fault_engine *e, const struct look *l)
 {
     struct node *below = node_below(e->node);
     uint64_t at = round_down(l->offset, SECTOR_SIZE), end;
     uint8_t *buf = buf_get(LOOK_BYTES);
+    int ret = buf ? 0 : -ENOMEM;
 
     end = MIN(round_up(l->end, SECTOR_SIZE), MAX(node_size(below), at));
-    if (!buf) {
-        lose_count(e);
-        return;
-    }
-    while (at < end) {
+    while (ret == 0 && at < end) {
         uint64_t bytes = MIN(LOOK_BYTES, end - at);
         struct iovec iov = {buf, bytes};
         struct req r = {
             .op = REQ_READ, .opno = l->opno, .offset = at, .bytes = bytes, .iov = &iov, .niov = 1};
-        if (node_io(below, &r) < 0) {
-            lose_count(e);
-            break;
-        }
-        for (uint64_t i = 0; i < bytes; i += SECTOR_SIZE) {
+        ret = node_io(below, &r);
+        ret = ret == REQ_DROPPED ? -EIO : ret;
+        for (uint64_t i = 0; ret == 0 && i < bytes; i += SECTOR_SIZE) {
             judge_sector(e, l, at + i, buf + i, MIN(SECTOR_SIZE, bytes - i));
         }
         at += bytes;
     }
     buf_put(buf, LOOK_BYTES);
     fault_engine_stand(e);
+    return ret;
 }
 
-void fault_damage_look_behind(struct fault_engine *e, struct fault_rule *rule, const struct req *r,
-                              const struct req *good, const char *what)
+int fault_damage_look_behind(struct fault_engine *e, struct fault_rule *rule, const struct req *r,
+                             const struct req *good, const char *what)
 {
-    look_at(e, &(struct look){.rule = rule,
-                              .opno = r->opno,
-                              .offset = r->offset,
-                              .end = r->offset + r->bytes,
-                              .good = good,
-                              .what = what});
+    return look_at(e, &(struct look){.rule = rule,
+                                     .opno = r->opno,
+                                     .offset = r->offset,
+                                     .end = r->offset + r->bytes,
+                                     .good = good,
+                                     .what = what});
 }
 
-void fault_damage_look(struct fault_engine *e, struct fault_rule *rule, const struct req *r,
-                       const struct req *good, const char *what)
+int fault_damage_look(struct fault_engine *e, struct fault_rule *rule, const struct req *r,
+                      const struct req *good, const char *what)
 {
     fault_window_settle(e, r->offset, r->offset + r->bytes);
     fault_overlay_forget(e, r);
-    fault_damage_look_behind(e, rule, r, good, what);
+    return fault_damage_look_behind(e, rule, r, good, what);
 }
 
 /* ---- good writes ---- */
@@ -341,10 +344,11 @@ static co_fn void look_at_edge(struct fault_engine *e, const struct req *r, uint
         return;
     }
     uint64_t start = round_down(edge, SECTOR_SIZE);
-    look_at(e, &(struct look){.opno = r->opno,
-                              .offset = MAX(r->offset, start),
-                              .end = MIN(end, start + SECTOR_SIZE),
-                              .good = r});
+    const struct look l = {
+        .opno = r->opno, .offset = MAX(r->offset, start), .end = MIN(end, start + SECTOR_SIZE), .good = r};
+    if (look_at(e, &l) < 0) {
+        fault_damage_untold(e, "a damaged sector cannot be read");
+    }
 }
 
 void fault_damage_overwritten(struct fault_engine *e, const struct req *r)
@@ -378,6 +382,7 @@ void fault_damage_finish(struct fault_engine *e)
 {
     struct fault_damage *d = &e->damage;
 
+    fault_owed_finish(e);
     for (uint32_t i = 0; i < d->media_max; i++) {
         fault_culprit_unref(d->media[i].who);
     }

@@ -24,6 +24,8 @@ void fault_engine_init(struct fault_engine *e, struct node *n)
     list_init(&e->replays);
     list_init(&e->replaying);
     list_init(&e->passages);
+    list_init(&e->damage.owed);
+    co_mutex_init(&e->damage.paying);
     co_queue_init(&e->replayed);
     co_queue_init(&e->passing);
     co_mutex_init(&e->claiming);
@@ -82,9 +84,9 @@ static bool follows(const struct fault_engine *e)
 
 void fault_engine_stand(struct fault_engine *e)
 {
-    bool standing = follows(e) || e->damage.nmedia > 0 || e->overlay.count > 0 || e->nfailing > 0 ||
-                    e->generations || !list_empty(&e->away) || !list_empty(&e->window.writes) ||
-                    e->window.error;
+    bool standing = follows(e) || e->damage.nmedia > 0 || e->damage.nowed > 0 || e->overlay.count > 0 ||
+                    e->nfailing > 0 || e->generations || !list_empty(&e->away) ||
+                    !list_empty(&e->window.writes) || e->window.error;
 
     if (standing != e->standing) {
         e->standing = standing;
@@ -458,11 +460,12 @@ int fault_pass(struct fault_engine *e, struct req *r)
     return ret;
 }
 
-/* The media, or what a rule puts in its place; rules may make it take a multiple of its time. */
+/* The media, or what a rule puts in its place; rules may make it take a multiple of its time. A disk that has
+ * gone acknowledges nothing, and nothing can be done to it: there no rule takes the place of its error. */
 static co_fn int perform(struct fault_engine *e, struct req *r, const struct fault_verdict *v)
 {
     uint64_t began = v->times > 0 ? loop_clock_ns() : 0;
-    const struct fault_action *a = v->rule ? &fault_actions[v->rule->action] : NULL;
+    const struct fault_action *a = v->rule && fault_disk_is_there(e) ? &fault_actions[v->rule->action] : NULL;
     if (a) {
         settle_window(e, r);
     }
@@ -519,6 +522,9 @@ static co_fn int with_standing(struct fault_engine *e, struct req *r)
     e->damage.last_opno = MAX(e->damage.last_opno, r->opno);
     if (!list_empty(&e->away)) {
         return fault_away_io(e, r);
+    }
+    if (UNLIKELY(e->damage.nowed > 0)) {
+        fault_damage_pay(e);
     }
     if (!follows(e)) {
         return by_rules(e, r);

@@ -290,6 +290,9 @@ struct fault_damage {
         *wire;          /* what recent requests were given: sets of FAULT_WIRE_WAYS, by sector and opno */
     uint64_t last_opno; /* of the requests that have come */
     uint64_t forgotten; /* damage for which there was no room: nobody will explain it */
+    struct list owed;   /* what could not be looked at yet (owed.c) */
+    uint32_t nowed;
+    struct co_mutex paying;
 };
 
 /* Lost writes that are still shown (overlay.c). */
@@ -493,8 +496,8 @@ co_fn int fault_generations_write(struct fault_engine *e, struct req *r);
 void fault_overlay_finish(struct fault_engine *e);
 /* @r, a write or zero, is lost; the cache shows it until it is evicted, there being more than @max_bytes in
  * it, or a flush comes. */
-co_fn void fault_overlay_put(struct fault_engine *e, struct fault_rule *rule, const struct req *r,
-                             bool until_flush, uint64_t max_bytes);
+co_fn int fault_overlay_put(struct fault_engine *e, struct fault_rule *rule, const struct req *r,
+                            bool until_flush, uint64_t max_bytes);
 /* A flush has covered what came up to @seq. */
 co_fn void fault_overlay_flushed(struct fault_engine *e, uint64_t seq);
 /* What a read got from below becomes what the cache shows. */
@@ -519,12 +522,24 @@ void fault_damage_result(struct fault_engine *e, struct fault_rule *rule, const 
 void fault_damage_wire(struct fault_engine *e, struct fault_rule *rule, const struct req *r, uint64_t offset,
                        uint64_t bytes, const char *what);
 /* Look at what lies below, in the range of @r, after something was done wrong. It should be as @good, a write
- * or zero of that range, would have made it; NULL: all of it is damaged. */
-co_fn void fault_damage_look(struct fault_engine *e, struct fault_rule *rule, const struct req *r,
-                             const struct req *good, const char *what);
+ * or zero of that range, would have made it; NULL: all of it is damaged. 0, or -errno of the look: then the
+ * request must not be acknowledged, or the look is owed. */
+co_fn int fault_damage_look(struct fault_engine *e, struct fault_rule *rule, const struct req *r,
+                            const struct req *good, const char *what);
 /* The same, while a cache still shows something else there. */
-co_fn void fault_damage_look_behind(struct fault_engine *e, struct fault_rule *rule, const struct req *r,
-                                    const struct req *good, const char *what);
+co_fn int fault_damage_look_behind(struct fault_engine *e, struct fault_rule *rule, const struct req *r,
+                                   const struct req *good, const char *what);
+/* Damage that nobody will explain: told once. */
+void fault_damage_untold(struct fault_engine *e, const char *why);
+
+/* owed.c */
+
+/* Nothing below has gone. */
+bool fault_disk_is_there(const struct fault_engine *e);
+/* The range of @r is to be looked at once the disk is there again. */
+void fault_damage_owe(struct fault_engine *e, struct fault_rule *rule, const struct req *r, const char *what);
+co_fn void fault_damage_pay(struct fault_engine *e);
+void fault_owed_finish(struct fault_engine *e);
 /* A good write of this range has succeeded. */
 co_fn void fault_damage_overwritten(struct fault_engine *e, const struct req *r);
 /* The explain of drivers with an engine. */

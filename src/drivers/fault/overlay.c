@@ -104,8 +104,8 @@ static co_fn void lose(struct fault_engine *e, struct fault_shown *s)
         .op = REQ_WRITE, .opno = s->opno, .offset = start, .bytes = iov.iov_len, .iov = &iov, .niov = 1};
 
     memcpy(data, s->data, sizeof(data));
-    if (good.bytes > 0) {
-        fault_damage_look_behind(e, rule, &good, &good, "lost from the cache");
+    if (good.bytes > 0 && fault_damage_look_behind(e, rule, &good, &good, "lost from the cache") < 0) {
+        fault_damage_owe(e, rule, &good, "lost from the cache");
     }
     s = find(&e->overlay, sector); /* others ran meanwhile */
     if (s && s->seq == seq) {
@@ -178,23 +178,25 @@ static co_fn void evict(struct fault_engine *e, uint64_t max)
     }
 }
 
-void fault_overlay_put(struct fault_engine *e, struct fault_rule *rule, const struct req *r, bool until_flush,
-                       uint64_t max_bytes)
+int fault_overlay_put(struct fault_engine *e, struct fault_rule *rule, const struct req *r, bool until_flush,
+                      uint64_t max_bytes)
 {
     uint64_t end = div_up(r->offset + r->bytes, SECTOR_SIZE);
     uint64_t max = MIN(max_bytes / SECTOR_SIZE, (uint64_t)FAULT_OVERLAY_MAX);
+    int ret = 0;
 
-    for (uint64_t s = r->offset / SECTOR_SIZE; s < end; s++) {
+    for (uint64_t s = r->offset / SECTOR_SIZE; ret == 0 && s < end; s++) {
         if (!put(e, rule, r, s, until_flush)) {
             const struct part p = part_of(r, s);
             struct req part = *r;
             part.offset = s * SECTOR_SIZE + p.in_sector;
             part.bytes = p.bytes;
-            fault_damage_look(e, rule, &part, NULL, "lost write");
+            ret = fault_damage_look(e, rule, &part, NULL, "lost write");
         }
         evict(e, max);
     }
     fault_engine_stand(e);
+    return ret;
 }
 
 void fault_overlay_flushed(struct fault_engine *e, uint64_t seq)

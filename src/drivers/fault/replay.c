@@ -36,8 +36,9 @@ static co_fn void make_again(void *arg)
     struct req *r = &p->req;
 
     fault_claim(e, r->offset, r->offset + r->bytes);
-    if (!e->ending && fault_below(e, r) == 0) {
-        fault_damage_look(e, p->rule, r, NULL, "an older write, made again");
+    const char *what = "an older write, made again";
+    if (!e->ending && (fault_below(e, r) < 0 || fault_damage_look(e, p->rule, r, NULL, what) < 0)) {
+        fault_damage_owe(e, p->rule, r, what);
     }
     fault_unclaim(e);
     drop(p);

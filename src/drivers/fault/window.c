@@ -39,7 +39,10 @@ static co_fn void make(struct fault_engine *e, struct windowed *w)
         e->window.error = ret;
         fault_rule_unref(e->window.culprit);
         e->window.culprit = fault_rule_ref(w->rule);
-        fault_damage_look_behind(e, w->rule, &w->req, &w->req, "acknowledged before it failed");
+        const char *what = "acknowledged before it failed";
+        if (fault_damage_look_behind(e, w->rule, &w->req, &w->req, what) < 0) {
+            fault_damage_owe(e, w->rule, &w->req, what);
+        }
     } else {
         fault_overlay_covered(e, &w->req, seq);
         fault_damage_overwritten(e, &w->req);
