@@ -21,7 +21,7 @@ static const struct {
     {"open", ROLE_OPEN},     {"check", ROLE_CHECK},
     {"read", ROLE_READ},     {"bytes", ROLE_BYTES},
     {"repair", ROLE_REPAIR}, {"closed", ROLE_CLOSED},
-    {"stdout", ROLE_STDOUT},
+    {"stdout", ROLE_STDOUT}, {"rewrites", ROLE_REWRITES},
 };
 
 /* ---- roles ---- */

@@ -16,14 +16,15 @@
 #define RUN_COMMANDS_MAX 64 /* a bit each in a mask; the original has 16 */
 
 enum run_role {
-    ROLE_RO = 1 << 0,     /* must leave the image as it is */
-    ROLE_OPEN = 1 << 1,   /* exit status 0: the image was opened */
-    ROLE_CHECK = 1 << 2,  /* exit status 0: nothing is wrong with the image */
-    ROLE_READ = 1 << 3,   /* reads all guest data; exit status 0: it could */
-    ROLE_BYTES = 1 << 4,  /* writes all guest data to {out} */
-    ROLE_REPAIR = 1 << 5, /* exit status 0: nothing is wrong any more */
-    ROLE_CLOSED = 1 << 6, /* opens no file but the image */
-    ROLE_STDOUT = 1 << 7, /* its standard output is {out} */
+    ROLE_RO = 1 << 0,       /* must leave the image as it is */
+    ROLE_OPEN = 1 << 1,     /* exit status 0: the image was opened */
+    ROLE_CHECK = 1 << 2,    /* exit status 0: nothing is wrong with the image */
+    ROLE_READ = 1 << 3,     /* reads all guest data; exit status 0: it could */
+    ROLE_BYTES = 1 << 4,    /* writes all guest data to {out} */
+    ROLE_REPAIR = 1 << 5,   /* exit status 0: nothing is wrong any more */
+    ROLE_CLOSED = 1 << 6,   /* opens no file but the image */
+    ROLE_STDOUT = 1 << 7,   /* its standard output is {out} */
+    ROLE_REWRITES = 1 << 8, /* changes also an image in which nothing is wrong: a second repair may, too */
 };
 
 struct run_command {

@@ -24,7 +24,7 @@ const struct run_set run_sets[] = {
              "ro,bytes: qemu-img convert -f {fmt} -O raw {img} {out}\n"
              "ro: qemu-img convert -f {fmt} -O qcow2 {img} {out}\n"
              "rw: qemu-img snapshot -c new {img}\n"
-             "rw,repair: qemu-img check -r all -f {fmt} {img}\n"},
+             "rw,repair,rewrites: qemu-img check -r all -f {fmt} {img}\n"},
     {"qemu-original", "qemu-img check -f {fmt} {img}\n"
                       "open: qemu-img info -f {fmt} {img}\n"
                       "qemu-io -c 'read {off} {len}' {img}\n"
