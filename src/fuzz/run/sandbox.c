@@ -56,7 +56,8 @@ static bool mount_all(const char *work, uint64_t tmpfs_bytes)
     char options[64], self[16] = "";
 
     snprintf(options, sizeof(options), "mode=0700,size=%llu", (unsigned long long)tmpfs_bytes);
-    return mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+    /* slave: what the host unmounts goes here too, and is not kept in use */
+    return mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) == 0 &&
            mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) == 0 &&
            readlink("/proc/self", self, sizeof(self) - 1) > 0 && strcmp(self, "1") == 0 &&
            (!work || mount("blkproof-fuzz", work, "tmpfs", MS_NOSUID | MS_NODEV, options) == 0);
