@@ -86,6 +86,7 @@ struct req {
     unsigned client;       /* number of the NBD connection it came by; 0: none */
     /* What the caller gave at this gate, before it was aligned and split; set by the gate. */
     uint64_t asked_offset, asked_bytes;
+    uint64_t drawn_as; /* fault rules draw by this operation number; 0: its own. Set by decisions.c */
     uint64_t below_ns; /* in a graph that is timed: how long the node took that had it last */
 };
 
@@ -96,8 +97,8 @@ struct req {
 /* The gate. Performs the request and returns 0 or -errno:
  * -EIO past the end, -EPERM on a read-only node, -EINVAL for malformed requests, -ENOTSUP for what
  * neither the driver nor a fallback can do, or the driver's error.
- * @r is read only but for opno, asked_*, below_ns and *extent. One struct req may not be in two calls at
- * once. */
+ * @r is read only but for opno, asked_*, drawn_as, below_ns and *extent. One struct req may not be in two
+ * calls at once. */
 co_fn int node_io(struct node *n, struct req *r);
 
 /* Exports call this before they perform a client's request: it waits while a monitor holds all I/O up (the
@@ -125,7 +126,8 @@ enum notice_kind {
     NOTICE_BREAKPOINT, /* a request has stopped at a breakpoint, or goes on */
 };
 
-struct fault_event; /* drivers/fault/fault.h */
+struct fault_event;     /* drivers/fault/fault.h */
+struct fault_decisions; /* the same */
 
 /* What a tool gives and learns. All nodes of a graph live on one loop. */
 struct graph {
@@ -144,10 +146,11 @@ struct graph {
     /* Told what fault rules do, as they do it, without anything being allocated (a monitor that lets only
      * some through makes its data member by fault_event_data); must not wait. NULL: nobody wants to know. */
     void (*fault)(struct graph *g, const struct fault_event *event);
-    void *monitor;       /* event's */
-    void *opaque;        /* the tool's */
-    double time_scale;   /* factor of all times of fault rules; 0: 1 */
-    uint64_t mismatches; /* found so far by any verify node */
+    struct fault_decisions *decisions; /* of fault rules, logged or repeated; NULL: neither */
+    void *monitor;                     /* event's */
+    void *opaque;                      /* the tool's */
+    double time_scale;                 /* factor of all times of fault rules; 0: 1 */
+    uint64_t mismatches;               /* found so far by any verify node */
     bool injected_stop;  /* it was an injected one that made a verifier stop (on-injected=stop) */
     uint64_t reconnects; /* node_reconnected calls: one load tells a verifier that there was none */
     bool paused;         /* a monitor said stop: see node_admit */

@@ -16,6 +16,7 @@
 #include "block/driver.h"
 #include "block/name.h"
 #include "block/own.h"
+#include "drivers/fault/fault.h"
 #include "tools/serve_fuse.h"
 #include "tools/serve_run.h"
 
@@ -376,6 +377,13 @@ static int start_metrics(struct serve *s, struct err *err)
     return s->metrics_address ? metrics_start(&config, s->metrics_address, &s->metrics, err) : 0;
 }
 
+static int set_decisions(struct serve *s, struct err *err)
+{
+    int r = s->replay_decisions ? fault_decisions_replay(&s->graph, s->replay_decisions, err) : 0;
+
+    return r == 0 && s->decision_log ? fault_decisions_log_to(&s->graph, s->decision_log, err) : r;
+}
+
 static int begin(struct serve *s)
 {
     struct err err = {0};
@@ -387,7 +395,7 @@ static int begin(struct serve *s)
     if (open_images(s) < 0) {
         return -1;
     }
-    if (serve_set_report(s, &err) < 0 || serve_set_power_report(s, &err) < 0) {
+    if (serve_set_report(s, &err) < 0 || serve_set_power_report(s, &err) < 0 || set_decisions(s, &err) < 0) {
         return fail(s, &err);
     }
     s->opened = true;
@@ -478,6 +486,7 @@ static void leave_hung(struct serve *s)
         kill(s->child, SIGTERM);
     }
     flush_all(s);
+    fault_decisions_end(&s->graph);
     remove_traces(s);
     _exit(EXIT_FAILURE);
 }
@@ -520,6 +529,7 @@ static void finish(struct serve *s)
     for (unsigned i = 0; i < s->nimages; i++) {
         node_unref(TAKE_PTR(s->images[i].node));
     }
+    fault_decisions_end(&s->graph);
     remove_traces(s);
 }
 

@@ -51,6 +51,7 @@ struct serve {
     struct list places; /* of struct fuse_place */
     bool fuse_growable, fuse_allow_other;
     const char *description, *report, *power_report, *pid_file, *run, *metrics_address;
+    const char *decision_log, *replay_decisions;
     struct verify_settings verify;
     unsigned open_flags;
     bool read_only, once, scrub, progress, json, quiet;

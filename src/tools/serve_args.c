@@ -41,6 +41,8 @@ enum {
     OPT_ID,
     OPT_WRITE_CACHE,
     OPT_POWER_REPORT,
+    OPT_DECISION_LOG,
+    OPT_REPLAY_DECISIONS,
     OPT_FUSE,
     OPT_FUSE_GROWABLE,
     OPT_FUSE_ALLOW_OTHER,
@@ -76,6 +78,8 @@ static const struct option long_options[] = {
     {"run", required_argument, NULL, OPT_RUN},
     {"once", no_argument, NULL, OPT_ONCE},
     {"report", required_argument, NULL, OPT_REPORT},
+    {"decision-log", required_argument, NULL, OPT_DECISION_LOG},
+    {"replay-decisions", required_argument, NULL, OPT_REPLAY_DECISIONS},
     {"oracle", required_argument, NULL, OPT_ORACLE},
     {"on-mismatch", required_argument, NULL, OPT_ON_MISMATCH},
     {"on-injected", required_argument, NULL, OPT_ON_INJECTED},
@@ -147,6 +151,8 @@ static void print_help(void)
            "      --on-injected=MODE        where a fault rule explains it: report (default), ...\n"
            "      --report=FILE    one JSON object per mismatch of a blkverify device\n"
            "      --power-report=FILE  one JSON object per power cut and disk\n"
+           "      --decision-log=FILE  one JSON object each time that a fault rule acts\n"
+           "      --replay-decisions=FILE  fault rules act where they did in the run that made this log\n"
            "      --scrub          compare the whole of every blkverify device before the end\n"
            "  -p, --progress       show how far the scrub is\n"
            "      --pid-file=FILE  written when clients can connect\n"
@@ -379,6 +385,12 @@ static int parse_option(struct serve *s, struct context *ctx, int opt, const cha
         return 0;
     case OPT_POWER_REPORT:
         s->power_report = arg;
+        return 0;
+    case OPT_DECISION_LOG:
+        s->decision_log = arg;
+        return 0;
+    case OPT_REPLAY_DECISIONS:
+        s->replay_decisions = arg;
         return 0;
     case OPT_REPORT:
         s->report = arg;

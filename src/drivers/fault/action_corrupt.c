@@ -188,7 +188,7 @@ static void corrupt_piece(const struct fault_engine *e, const struct fault_rule 
         }
     } else if (hits_piece(e, rule, r, (s->offset - r->offset) / PIECE_BYTES)) {
         struct rng rng;
-        rng_init(&rng, fault_draw(e, rule, r->opno, s->offset << 3 | r->op));
+        rng_init(&rng, fault_draw(e, rule, fault_drawn_as(r), s->offset << 3 | r->op));
         corrupt(rule, s, &rng);
     }
 }

@@ -51,7 +51,7 @@ static bool is_done(const struct fault_engine *e, const struct fault_rule *rule,
     case PERSIST_SUFFIX:
         return unit - p->first >= p->count - p->cut;
     case PERSIST_RANDOM:
-        return unit != p->lost && (fault_draw(e, rule, r->opno ^ UINT64_MAX, unit) & 1);
+        return unit != p->lost && (fault_draw(e, rule, fault_drawn_as(r) ^ UINT64_MAX, unit) & 1);
     default:
         return false;
     }

@@ -27,7 +27,7 @@ struct fault_bin {
 static double uniform(const struct fault_engine *e, const struct fault_rule *rule, const struct req *r,
                       unsigned nth)
 {
-    uint64_t x = fault_hash(e, rule, r->opno, (r->offset << 3 | r->op) ^ (uint64_t)(nth + 1) << 60);
+    uint64_t x = fault_hash(e, rule, fault_drawn_as(r), (r->offset << 3 | r->op) ^ (uint64_t)(nth + 1) << 60);
 
     return ((double)(x >> 11) + 0.5) / 9007199254740992.0; /* 2^53 */
 }

@@ -105,7 +105,7 @@ struct rng fault_rng(const struct fault_engine *e, const struct fault_rule *rule
 {
     struct rng rng;
 
-    rng_init(&rng, fault_draw(e, rule, r->opno, r->offset << 3 | r->op));
+    rng_init(&rng, fault_draw(e, rule, fault_drawn_as(r), r->offset << 3 | r->op));
     return rng;
 }
 
@@ -150,6 +150,9 @@ void fault_rule_fires(struct fault_engine *e, struct fault_rule *rule, const str
     rule->fired_bytes += r ? r->bytes : 0;
     rule->exhausted = fault_rule_is_spent(rule);
     fault_tell(e, FAULT_INJECTED, rule, r, &(struct fault_event){.dry_run = e->dry_run});
+    if (UNLIKELY(e->node->graph->decisions)) {
+        fault_decisions_fired(e, rule, r);
+    }
     if (rule->exhausted) {
         fault_tell(e, FAULT_EXHAUSTED, rule, r, &(struct fault_event){0});
     }
@@ -164,7 +167,8 @@ static bool try_rule(struct fault_engine *e, struct fault_rule *rule, const stru
 {
     const struct fault_action *a = &fault_actions[rule->action];
 
-    if (!fault_rule_matches(e, rule, r)) {
+    bool governed = UNLIKELY(e->node->graph->decisions) && fault_decisions_governs(e, rule);
+    if (!(governed ? fault_decisions_fires(e, rule, r) : fault_rule_matches(e, rule, r))) {
         return false;
     }
     if (a->harms && !eligible_damage(e->node, r->offset, r->bytes)) {
@@ -181,12 +185,15 @@ static bool try_rule(struct fault_engine *e, struct fault_rule *rule, const stru
     return true;
 }
 
-void fault_decide(struct fault_engine *e, const struct req *r, struct fault_verdict *v)
+void fault_decide(struct fault_engine *e, struct req *r, struct fault_verdict *v)
 {
     struct fault_index *x = e->list.index;
     struct fault_hits hits;
     bool decided = false;
 
+    if (UNLIKELY(e->node->graph->decisions)) {
+        fault_decisions_arrives(e, r);
+    }
     fault_index_find(x, r, &hits);
     for (unsigned word = hits.first; word < hits.end; word++) {
         uint64_t bits = x->found[word];

@@ -146,6 +146,18 @@ int fault_resume(struct node *n, const char *tag);           /* one request */
 bool fault_has_break(const struct node *n, const char *tag); /* waiting for a request, or holding one */
 bool fault_is_stopped(const struct node *n, const char *tag);
 
+/* ---- decisions: a log of them, and repeating one ---- */
+
+/* From now on a line of JSON goes into the new file @path for each time that a rule acts; before requests
+ * come. -errno with a sentence. */
+co_fn int fault_decisions_log_to(struct graph *g, const char *path, struct err *err);
+/* Rules that the log @path knows act on the requests on which they acted there, known by node, operation,
+ * place and how many like it came before, and on no others; what they draw is the same. Before requests come.
+ */
+co_fn int fault_decisions_replay(struct graph *g, const char *path, struct err *err);
+/* When no requests come any more. Does nothing if there was neither. */
+co_fn void fault_decisions_end(struct graph *g);
+
 /* ---- what happens, told to graph->fault as it happens (never waits, never changes rules) ---- */
 
 enum fault_event_type {

@@ -22,6 +22,7 @@
  *   generations.c  what was there before, for stale reads
  *   overlay.c   lost writes that a cache still shows
  *   damage.c    what was done to sectors and requests, to recognise it: explain
+ *   decisions.c, decision_*.c  what was decided: a log, and repeating it
  *   rule.c      a rule from JSON, and back
  *   index.c     from an operation and a range to the rules that may concern it
  *   preset.c    from a preset to its rules
@@ -378,7 +379,7 @@ struct fault_verdict {
 /* What is delayed goes on now. */
 void fault_wake_sleepers(struct fault_engine *e);
 /* Which rules act; at once, when there is an index. */
-void fault_decide(struct fault_engine *e, const struct req *r, struct fault_verdict *v);
+void fault_decide(struct fault_engine *e, struct req *r, struct fault_verdict *v);
 co_fn int fault_carry_out(struct fault_engine *e, struct req *r, struct fault_verdict *v);
 /* needs.c: both, for rules that need more than the request. */
 co_fn int fault_with_needs(struct fault_engine *e, struct req *r);
@@ -413,6 +414,22 @@ unsigned fault_held_by(const struct fault_engine *e, const struct fault_rule *ru
 
 /* A number that follows from the seed, the rule, @a and @b. */
 uint64_t fault_hash(const struct fault_engine *e, const struct fault_rule *rule, uint64_t a, uint64_t b);
+
+/* The operation number from which chance follows. */
+static inline uint64_t fault_drawn_as(const struct req *r)
+{
+    return UNLIKELY(r->drawn_as) ? r->drawn_as : r->opno;
+}
+
+/* decisions.c: while graph->decisions is set */
+/* The rules will be asked about the request, at once. */
+void fault_decisions_arrives(struct fault_engine *e, struct req *r);
+/* Not the selectors of the rule decide, but a log ... */
+bool fault_decisions_governs(const struct fault_engine *e, const struct fault_rule *rule);
+/* ... and this is what it says. */
+bool fault_decisions_fires(struct fault_engine *e, struct fault_rule *rule, const struct req *r);
+/* The rule acts; on @r, or (NULL) on an event. */
+void fault_decisions_fired(struct fault_engine *e, const struct fault_rule *rule, const struct req *r);
 
 /* time.c */
 uint64_t fault_window_end_ns(const struct fault_rule *rule); /* of a window that holds now */

@@ -99,7 +99,7 @@ static struct windowed *draw(const struct fault_engine *e, const struct fault_ru
         return NULL;
     }
     w = list_first(&e->window.writes, struct windowed, link);
-    chosen = fault_draw(e, w->rule, w->req.opno, n) % n;
+    chosen = fault_draw(e, w->rule, fault_drawn_as(&w->req), n) % n;
     list_for_each (w, &e->window.writes, link) {
         if (may_go(w, rule, before) && chosen-- == 0) {
             return w;
