@@ -60,3 +60,40 @@ C
     BLKPROOF_FUZZ_FORMAT=floppy expect 77 ./target -seed=1 -runs=100 seeds
     contains "$output" "unknown format 'floppy'"
 }
+
+@test "a format without a parser: five fields in a row, by way of what was kept" {
+    need clang
+    cat >qed.c <<'C'
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
+{
+    static volatile int way;
+    uint64_t compat, autoclear;
+    uint32_t table, at, len;
+    if (n < 64 || memcmp(p, "QED", 4)) return 0;
+    memcpy(&table, p + 8, 4);
+    memcpy(&compat, p + 24, 8);
+    memcpy(&autoclear, p + 32, 8);
+    memcpy(&at, p + 56, 4);
+    memcpy(&len, p + 60, 4);
+    if (table <= 16) return 0;
+    way = 1;
+    if (autoclear <= 0xffffff) return 0;
+    way = 2;
+    if (compat <= 0xffffff) return 0;
+    way = 3;
+    if (at <= 1u << 20) return 0;
+    way = 4;
+    if (len > 1u << 20) abort();
+    return 0;
+}
+C
+    clang -g -fsanitize=fuzzer qed.c -o target -L"$lib" -Wl,--no-as-needed -lblkproof-mutator -Wl,-rpath,"$lib"
+    export BLKPROOF_FUZZ_FORMAT=qed
+    export BLKPROOF_FUZZ_CONFIG='header.table_size header.*_features header.backing_filename_offset header.backing_filename_size'
+    mkdir empty
+    expect 77 ./target -seed=1 -runs=20000 -max_len=10000000 empty
+    contains "$output" "deadly signal"
+}

@@ -2,24 +2,35 @@
 /*
  * The fuzzer's mutations for other fuzzers: a library that AFL++ loads (AFL_CUSTOM_MUTATOR_LIBRARY) and that
  * a libFuzzer target links. An input is an image: it is parsed by the field tables, one to three of its
- * fields become hostile, and it stays an image otherwise. Where an input cannot be parsed, or once in a
- * while, a new image takes its place. The environment says which: BLKPROOF_FUZZ_FORMAT (qcow2) and
+ * fields become hostile, and it stays an image otherwise. An input of a format without a parser is known if
+ * it came from here: its list of mutations becomes another. For what is not known, and once in a while, a new
+ * image takes its place. The environment says which: BLKPROOF_FUZZ_FORMAT (qcow2) and
  * BLKPROOF_FUZZ_CONFIG (paths and choices, as --config of blkproof fuzz, separated by blanks).
  */
 #include <stdio.h>
+#include <xxhash.h>
 
+#include "base/json.h"
 #include "fuzz/fuzz.h"
 
-#define FRESH 32 /* one of so many inputs is a new image */
-#define TRIES 32 /* until one is short enough */
+#define FRESH 32     /* one of so many inputs is a new image */
+#define TRIES 32     /* until one is short enough */
+#define KNOWN 32768u /* outputs whose records are remembered, a KiB each or less */
+
+struct known {
+    uint64_t hash;
+    char *record;
+    bool queued; /* the fuzzer will come back to it: it stays */
+};
 
 struct mutator {
     struct fuzz_image *img;
-    struct fuzz_config config;
+    struct fuzz_config config, recalled;
     const struct fuzz_format *format;
     struct rng rng;
     uint8_t *out;
-    size_t room;
+    struct known *known; /* by hash */
+    struct known *last;  /* what went out last; NULL: it is not remembered */
 };
 
 /* What AFL++ and libFuzzer call. */
@@ -27,6 +38,7 @@ void *afl_custom_init(void *afl, unsigned int seed);
 size_t afl_custom_fuzz(void *data, uint8_t *buf, size_t size, uint8_t **out, uint8_t *add, size_t add_size,
                        size_t max);
 const char *afl_custom_describe(void *data, size_t max);
+uint8_t afl_custom_queue_new_entry(void *data, const uint8_t *name, const uint8_t *from);
 void afl_custom_deinit(void *data);
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max, unsigned int seed);
 
@@ -35,7 +47,12 @@ static void destroy(struct mutator *m)
     if (m) {
         fuzz_image_free(m->img);
         fuzz_config_finish(&m->config);
+        fuzz_config_finish(&m->recalled);
         free(m->out);
+        for (size_t i = 0; m->known && i < KNOWN; i++) {
+            free(m->known[i].record);
+        }
+        free(m->known);
         free(m);
     }
 }
@@ -68,7 +85,8 @@ static struct mutator *create(uint64_t seed)
         rng_init(&m->rng, seed);
         m->img = fuzz_image_new(FUZZ_LIMIT);
         m->out = malloc(FUZZ_LIMIT);
-        if (m->img && m->out && configure(m, &err) == 0) {
+        m->known = calloc(KNOWN, sizeof(*m->known));
+        if (m->img && m->out && m->known && configure(m, &err) == 0) {
             return m;
         }
     }
@@ -91,20 +109,58 @@ static int make_fresh(struct mutator *m, size_t max)
     return r;
 }
 
+/* ---- outputs that come back as inputs ---- */
+
+static uint64_t hash_of(const uint8_t *bytes, size_t size)
+{
+    return XXH3_64bits(bytes, size);
+}
+
+static void remember(struct mutator *m, size_t size)
+{
+    uint64_t hash = hash_of(m->out, size);
+    struct known *k = &m->known[hash % KNOWN];
+    size_t len;
+
+    m->last = NULL;
+    if (!k->queued) {
+        free(k->record);
+        *k = (struct known){.hash = hash, .record = fuzz_image_record_text(m->img, false, &len)};
+        m->last = k;
+    }
+}
+
+static int recall(struct mutator *m, const uint8_t *buf, size_t size)
+{
+    uint64_t hash = hash_of(buf, size);
+    const struct known *k = &m->known[hash % KNOWN];
+    AUTO_JSON json_t *record = k->record && k->hash == hash ? json_loads(k->record, 0, NULL) : NULL;
+
+    fuzz_config_finish(&m->recalled);
+    fuzz_config_init(&m->recalled);
+    return record ? fuzz_image_from_record(m->img, record, &m->recalled, NULL) : -ENOENT;
+}
+
 /* The result stands in m->out, at most @max bytes of it. */
 static size_t mutate(struct mutator *m, const uint8_t *buf, size_t size, size_t max)
 {
     bool fresh = rng_below(&m->rng, FRESH) == 0;
 
     max = MIN(max, (size_t)FUZZ_LIMIT);
-    if (fresh || fuzz_image_load(m->img, buf, size, m->format, &m->config) < 0) {
-        if (make_fresh(m, max) < 0) {
-            return 0;
-        }
-    } else {
+    if (!fresh && (m->format->parse ? fuzz_image_load(m->img, buf, size, m->format, &m->config)
+                                    : recall(m, buf, size)) == 0) {
         fuzz_image_mutate(m->img, &m->rng, 1 + (unsigned)rng_below(&m->rng, m->config.fields));
+    } else if (make_fresh(m, max) < 0) {
+        return 0;
     }
-    return fuzz_image_apply(m->img, NULL) < 0 ? 0 : fuzz_image_bytes(m->img, m->out, max);
+    if (fuzz_image_apply(m->img, NULL) < 0) {
+        return 0;
+    }
+    size_t len = fuzz_image_bytes(m->img, m->out, max);
+    if (!m->format->parse) {
+        remember(m, len);
+    }
+    return len;
 }
 
 /* ---- AFL++ ---- */
@@ -127,6 +183,17 @@ size_t afl_custom_fuzz(void *data, uint8_t *buf, size_t size, uint8_t **out, uin
 const char *afl_custom_describe(void *data, size_t max)
 {
     return "fields";
+}
+
+/* What went out last goes into the queue; false: its bytes are left alone. */
+uint8_t afl_custom_queue_new_entry(void *data, const uint8_t *name, const uint8_t *from)
+{
+    struct mutator *m = data;
+
+    if (m->last && from) {
+        m->last->queued = true;
+    }
+    return 0;
 }
 
 void afl_custom_deinit(void *data)
