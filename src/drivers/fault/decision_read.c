@@ -255,7 +255,8 @@ int decisions_read(struct fault_decisions *d, const char *path, struct err *err)
     int r = graph_refuse_own(d->graph, path, err);
 
     r = r < 0 ? r : loop_work(read_text, &rd);
-    r = r < 0 ? r : read_lines(&rd);
+    r = r < 0 ? r
+              : loop_work(read_lines, &rd); /* a large one takes seconds; nobody changes nodes meanwhile */
     free(rd.text);
     if (r < 0) {
         return r;

@@ -33,8 +33,9 @@ static uint64_t next_cut(const struct fault_engine *e, const struct req *r)
 
     for (unsigned i = 0; i < e->list.nrules; i++) {
         const struct fault_rule *rule = e->list.rules[i];
-        if ((rule->needs & FAULT_NEEDS_SPLIT) && rule->enabled && !rule->exhausted &&
-            (rule->ops & 1u << r->op)) {
+        /* Logged decisions are about pieces, which must be the same whenever the rule is used up. */
+        bool used_up = rule->exhausted && !e->node->graph->decisions;
+        if ((rule->needs & FAULT_NEEDS_SPLIT) && rule->enabled && !used_up && (rule->ops & 1u << r->op)) {
             end = fault_next_border(rule, r->offset, end);
         }
     }
