@@ -144,7 +144,8 @@ static int start_worker(struct campaign *c, unsigned i, struct err *err)
     if (mkdir(work, 0700) < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv) < 0) {
         return err_set_errno(err, -errno, "make a place for a worker in '%s'", work);
     }
-    struct worker_args args = {.config = c->config, .out = c->out, .work = work, .index = i, .seen = c->seen, .fd = sv[1]};
+    struct worker_args args = {
+        .config = c->config, .out = c->out, .work = work, .index = i, .seen = c->seen, .fd = sv[1]};
     pid_t pid = sandbox_fork(c->sandbox, work, c->config->limits.disk_bytes + TMPFS_SLACK, worker_run, &args);
     close(sv[1]);
     *w = (struct campaign_worker){.pid = pid, .fd = sv[0]};
