@@ -66,7 +66,9 @@ static co_fn void client(unsigned step, unsigned at_once, struct outcomes *ret)
 
 static bool same(const struct outcomes *a, const struct outcomes *b)
 {
-    return memcmp(a, b, sizeof(*a)) == 0;
+    return memcmp(a->result, b->result, sizeof(a->result)) == 0 &&
+           memcmp(a->took_ns, b->took_ns, sizeof(a->took_ns)) == 0 &&
+           memcmp(a->data, b->data, sizeof(a->data)) == 0;
 }
 
 static void make_dir(void)
