@@ -323,8 +323,12 @@ int fault_damage_look(struct fault_engine *e, struct fault_rule *rule, const str
                       const struct req *good, const char *what)
 {
     fault_window_settle(e, r->offset, r->offset + r->bytes);
-    fault_overlay_forget(e, r);
-    return fault_damage_look_behind(e, rule, r, good, what);
+    uint64_t seq = e->overlay.seq;
+    int ret = fault_damage_look_behind(e, rule, r, good, what);
+    if (ret == 0) { /* else the request fails, and the cache shows what it did */
+        fault_overlay_forget(e, r, seq);
+    }
+    return ret;
 }
 
 /* ---- good writes ---- */

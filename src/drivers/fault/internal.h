@@ -519,8 +519,8 @@ co_fn int fault_overlay_put(struct fault_engine *e, struct fault_rule *rule, con
 co_fn void fault_overlay_flushed(struct fault_engine *e, uint64_t seq);
 /* What a read got from below becomes what the cache shows. */
 void fault_overlay_patch(const struct fault_engine *e, const struct req *r);
-/* It does not show older writes of these sectors any more. */
-void fault_overlay_forget(struct fault_engine *e, const struct req *r);
+/* It does not show writes of these sectors any more that came up to @seq. */
+void fault_overlay_forget(struct fault_engine *e, const struct req *r, uint64_t seq);
 /* A good write, zero or discard has replaced what came up to @seq. */
 void fault_overlay_covered(struct fault_engine *e, const struct req *r, uint64_t seq);
 

@@ -232,13 +232,13 @@ void fault_overlay_patch(const struct fault_engine *e, const struct req *r)
     }
 }
 
-void fault_overlay_forget(struct fault_engine *e, const struct req *r)
+void fault_overlay_forget(struct fault_engine *e, const struct req *r, uint64_t seq)
 {
     uint64_t end = div_up(r->offset + r->bytes, SECTOR_SIZE);
 
     for (uint64_t sector = r->offset / SECTOR_SIZE; e->overlay.count > 0 && sector < end; sector++) {
         struct fault_shown *s = find(&e->overlay, sector);
-        if (s) {
+        if (s && s->seq <= seq) {
             take_out(&e->overlay, s);
         }
     }
