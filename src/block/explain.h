@@ -11,7 +11,7 @@
 
 /* What was seen: contents of (at most) one 512-byte sector, or, with @data NULL, the result of a request. */
 struct blame {
-    uint64_t opno; /* of the request that shows it */
+    uint64_t opno; /* of the request that shows it; 0: it is there now, and what was before is no excuse */
     enum req_op op;
     uint64_t offset;
     uint64_t bytes;

@@ -419,7 +419,7 @@ static const struct fault_trace *find_past(const struct fault_damage *d, uint64_
     const struct fault_trace *set = d->wire ? wire_set(d, sector, PAST) : NULL;
 
     for (unsigned i = 0; set && i < FAULT_WIRE_WAYS && set[i].who; i++) {
-        if (set[i].sector == sector && set[i].hash == hash && opno <= set[i].until) {
+        if (set[i].sector == sector && set[i].hash == hash && opno && opno <= set[i].until) {
             return &set[i];
         }
     }

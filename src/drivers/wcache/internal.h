@@ -85,9 +85,17 @@ struct wc_mark {
     uint8_t fate;
 };
 
+struct wc_past { /* what a sector held before it was written again */
+    struct wc_mark mark;
+    uint64_t until; /* reads up to this operation may have seen it */
+};
+
 struct wc_memory { /* open addressing; a power of two, at most half full */
     struct wc_mark *marks;
     uint64_t slots, used, most; /* most: not more than this */
+    uint64_t last_opno;         /* of the requests that have come while there was something to forget */
+    struct wc_past *past;       /* a ring of WC_PAST_MAX; NULL until the first one */
+    uint64_t npast;             /* ever */
 };
 
 struct wcache {
@@ -217,7 +225,7 @@ void wc_report_close(struct wcache *c);
 
 /* Remember the sectors of all losses as the device now shows them. -ENOMEM: some are not remembered. */
 co_fn int wc_memory_take(struct wcache *c);
-/* The range is written anew. */
+/* The range is written anew; a read that is on its way may have seen what is forgotten. */
 void wc_memory_forget(struct wc_memory *m, uint64_t offset, uint64_t bytes);
 void wc_memory_finish(struct wc_memory *m);
 bool wc_explain(const struct node *n, const struct blame *b, struct explanation *ret);

@@ -470,6 +470,9 @@ int wc_io(struct node *n, struct req *r)
     if (UNLIKELY(c->off)) {
         return without_power(c, r);
     }
+    if (UNLIKELY(c->memory.used > 0)) {
+        c->memory.last_opno = MAX(c->memory.last_opno, r->opno);
+    }
     int ret = perform(c, r, epoch);
     return UNLIKELY(c->epoch != epoch) ? without_power(c, r) : ret;
 }

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The sectors that power cuts have changed, each with a hash of what it holds since, and which loss is behind
- * it: a verifier that finds one learns that it is no corruption. A sector that is written again is forgotten.
+ * it: a verifier that finds one learns that it is no corruption. A sector that is written again is forgotten,
+ * but for reads that were on their way.
  */
 #include <xxhash.h>
 
 #include "drivers/wcache/internal.h"
 
-#define READ_BYTES (256 * KiB) /* looked at by one request */
+#define READ_BYTES  (256 * KiB) /* looked at by one request */
+#define WC_PAST_MAX 4096u /* sectors: more than the requests that are on their way at once usually touch */
 
 static struct wc_mark *slot_of(const struct wc_memory *m, uint64_t sector)
 {
@@ -22,14 +24,18 @@ static struct wc_mark *slot_of(const struct wc_memory *m, uint64_t sector)
 void wc_memory_finish(struct wc_memory *m)
 {
     free(m->marks);
+    free(m->past);
     *m = (struct wc_memory){.most = m->most};
 }
 
 /* Into twice the slots, or as many; only those of cut @only if that is not 0. */
 static int rehash(struct wc_memory *m, uint64_t slots, uint32_t only)
 {
-    struct wc_memory next = {.marks = calloc(slots, sizeof(*next.marks)), .slots = slots, .most = m->most};
+    struct wc_memory next = *m;
 
+    next.marks = calloc(slots, sizeof(*next.marks));
+    next.slots = slots;
+    next.used = 0;
     if (!next.marks) {
         return -ENOMEM;
     }
@@ -70,6 +76,14 @@ static int put(struct wc_memory *m, const struct wc_mark *mark)
     return 0;
 }
 
+static void keep_past(struct wc_memory *m, const struct wc_mark *mark)
+{
+    m->past = m->past ? m->past : calloc(WC_PAST_MAX, sizeof(*m->past));
+    if (m->past) {
+        m->past[m->npast++ % WC_PAST_MAX] = (struct wc_past){*mark, m->last_opno};
+    }
+}
+
 static void forget_one(struct wc_memory *m, uint64_t sector)
 {
     struct wc_mark *hole = slot_of(m, sector);
@@ -77,6 +91,7 @@ static void forget_one(struct wc_memory *m, uint64_t sector)
     if (hole->sector == 0) {
         return;
     }
+    keep_past(m, hole);
     m->used--;
     hole->sector = 0;
     for (struct wc_mark *at = hole;;) { /* those behind may have wanted its place */
@@ -160,6 +175,30 @@ static const char *what_of(bool legal, uint8_t fate)
                               : "power cut: the disk lied about a flush";
 }
 
+static const struct wc_mark *find_past(const struct wc_memory *m, uint64_t opno, uint64_t sector,
+                                       uint64_t hash)
+{
+    for (uint64_t i = 0; i < MIN(m->npast, (uint64_t)WC_PAST_MAX); i++) {
+        const struct wc_past *p = &m->past[i];
+        if (p->mark.sector == sector + 1 && p->mark.hash == hash && opno && opno <= p->until) {
+            return &p->mark;
+        }
+    }
+    return NULL;
+}
+
+static const struct wc_mark *find(const struct wc_memory *m, const struct blame *b)
+{
+    uint64_t sector = b->offset / SECTOR_SIZE;
+
+    if (b->offset % SECTOR_SIZE != 0 || b->bytes != SECTOR_SIZE || (m->used == 0 && m->npast == 0)) {
+        return NULL;
+    }
+    uint64_t hash = XXH64(b->data, SECTOR_SIZE, 0);
+    const struct wc_mark *mark = m->used ? slot_of(m, sector) : NULL;
+    return mark && mark->sector && mark->hash == hash ? mark : find_past(m, b->opno, sector, hash);
+}
+
 bool wc_explain(const struct node *n, const struct blame *b, struct explanation *ret)
 {
     const struct wcache *c = n->state;
@@ -170,10 +209,8 @@ bool wc_explain(const struct node *n, const struct blame *b, struct explanation 
             .legal = true, .opno = c->cut_opno, .node = node_name(n), .what = "power cut: no power"};
         return then;
     }
-    const struct wc_memory *m = &c->memory;
-    const struct wc_mark *mark = m->used ? slot_of(m, b->offset / SECTOR_SIZE) : NULL;
-    if (!mark || mark->sector == 0 || b->offset % SECTOR_SIZE || b->bytes != SECTOR_SIZE ||
-        mark->hash != XXH64(b->data, SECTOR_SIZE, 0)) {
+    const struct wc_mark *mark = find(&c->memory, b);
+    if (!mark) {
         return false;
     }
     *ret = (struct explanation){.legal = mark->legal,
