@@ -178,12 +178,13 @@ static void take_out(struct fault_damage *d, uint32_t at)
     d->nmedia--;
 }
 
-static void forget(struct fault_engine *e, uint64_t sector)
+/* What has been remembered up to @seq. */
+static void forget(struct fault_engine *e, uint64_t sector, uint64_t seq)
 {
     struct fault_damage *d = &e->damage;
     uint32_t at = d->nmedia ? place(d, sector) : 0;
 
-    if (d->nmedia && d->media[at].who) {
+    if (d->nmedia && d->media[at].who && d->media[at].seq <= seq) {
         remember_past(e, &d->media[at]);
         take_out(d, at);
     }
@@ -198,7 +199,7 @@ static void remember(struct fault_engine *e, struct fault_rule *rule, const stru
 
     if (!who || (!known && d->nmedia >= e->damage_limit) ||
         (!known && 2 * d->nmedia >= d->media_max && !grow(d))) {
-        forget(e, t->sector); /* what it says is not true any more */
+        forget(e, t->sector, UINT64_MAX); /* what it says is not true any more */
         no_room(e);
         return;
     }
@@ -212,6 +213,7 @@ static void remember(struct fault_engine *e, struct fault_rule *rule, const stru
     d->nmedia += !known;
     d->media[at] = *t;
     d->media[at].who = who;
+    d->media[at].seq = ++d->seq;
     who->refs++;
 }
 
@@ -270,7 +272,7 @@ static void judge_sector(struct fault_engine *e, const struct look *l, uint64_t 
     bool good = l->good && as_it_should_be(l, at, shown, bytes);
 
     if (good && whole) {
-        forget(e, sector);
+        forget(e, sector, UINT64_MAX);
     } else if (good) { /* the rest of the sector is as it was, perhaps damaged */
         uint32_t i = d->nmedia ? place(d, sector) : 0;
         if (d->nmedia && d->media[i].who) {
@@ -355,7 +357,7 @@ static co_fn void look_at_edge(struct fault_engine *e, const struct req *r, uint
     }
 }
 
-void fault_damage_overwritten(struct fault_engine *e, const struct req *r)
+void fault_damage_overwritten(struct fault_engine *e, const struct req *r, uint64_t seq)
 {
     struct fault_damage *d = &e->damage;
     uint64_t end = r->offset + r->bytes;
@@ -366,10 +368,11 @@ void fault_damage_overwritten(struct fault_engine *e, const struct req *r)
         return;
     }
     for (uint64_t s = first; s < last && last - first <= d->media_max && d->nmedia; s++) {
-        forget(e, s);
+        forget(e, s, seq);
     }
     for (uint32_t i = 0; last > first && last - first > d->media_max && i < d->media_max;) {
-        bool in = d->media[i].who && d->media[i].sector >= first && d->media[i].sector < last;
+        bool in = d->media[i].who && d->media[i].sector >= first && d->media[i].sector < last &&
+                  d->media[i].seq <= seq;
         if (in) {
             remember_past(e, &d->media[i]);
             take_out(d, i); /* what moves up into its place is looked at, too */

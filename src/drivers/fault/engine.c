@@ -457,12 +457,13 @@ static co_fn int flush(struct fault_engine *e, struct req *r)
 
 int fault_pass(struct fault_engine *e, struct req *r)
 {
+    uint64_t seq = e->damage.seq;
     int ret = r->op == REQ_FLUSH                        ? flush(e, r)
               : e->generations && makes_contents(r->op) ? fault_generations_write(e, r)
                                                         : fault_below(e, r);
 
     if (UNLIKELY(e->damage.nmedia) && ret == 0 && makes_contents(r->op)) {
-        fault_damage_overwritten(e, r);
+        fault_damage_overwritten(e, r, seq);
     }
     return ret;
 }

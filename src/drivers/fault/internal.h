@@ -280,6 +280,7 @@ struct fault_list { /* what a change replaces as one */
 struct fault_trace {
     uint64_t sector, hash, opno;
     uint64_t until;            /* what a sector showed before: to requests up to this one */
+    uint64_t seq;              /* of damage */
     struct fault_culprit *who; /* NULL: the place is free */
     const char *what;
 };
@@ -290,6 +291,7 @@ struct fault_damage {
     struct fault_trace
         *wire;          /* what recent requests were given: sets of FAULT_WIRE_WAYS, by sector and opno */
     uint64_t last_opno; /* of the requests that have come */
+    uint64_t seq;       /* of what was remembered last */
     uint64_t forgotten; /* damage for which there was no room: nobody will explain it */
     struct list owed;   /* what could not be looked at yet (owed.c) */
     uint32_t nowed;
@@ -557,8 +559,9 @@ bool fault_disk_is_there(const struct fault_engine *e);
 void fault_damage_owe(struct fault_engine *e, struct fault_rule *rule, const struct req *r, const char *what);
 co_fn void fault_damage_pay(struct fault_engine *e);
 void fault_owed_finish(struct fault_engine *e);
-/* A good write of this range has succeeded. */
-co_fn void fault_damage_overwritten(struct fault_engine *e, const struct req *r);
+/* A good write of this range has succeeded, which began when damage.seq was @seq: what has been remembered
+ * since may lie over it. */
+co_fn void fault_damage_overwritten(struct fault_engine *e, const struct req *r, uint64_t seq);
 /* The explain of drivers with an engine. */
 bool fault_engine_explain(const struct node *n, const struct blame *b, struct explanation *ret);
 

@@ -31,7 +31,7 @@ static void drop(struct fault_engine *e, struct windowed *w)
 
 static co_fn void make(struct fault_engine *e, struct windowed *w)
 {
-    uint64_t seq = e->overlay.seq;
+    uint64_t seq = e->overlay.seq, damage_seq = e->damage.seq;
     w->flying = true;
     int ret = node_io(node_below(e->node), &w->req);
 
@@ -45,7 +45,7 @@ static co_fn void make(struct fault_engine *e, struct windowed *w)
         }
     } else {
         fault_overlay_covered(e, &w->req, seq);
-        fault_damage_overwritten(e, &w->req);
+        fault_damage_overwritten(e, &w->req, damage_seq);
     }
     drop(e, w);
 }
