@@ -139,6 +139,14 @@ END
     contains "$out" "3 tests"
 }
 
+@test "what a target has mounted is gone before the next command" {
+    printf '#!/bin/sh\nmkdir mnt && mount -t tmpfs none mnt && touch mnt/file\n' >mounts
+    chmod +x mounts
+    unshare -rm mount -t tmpfs none /mnt || skip "namespaces are not permitted here"
+    expect 0 blkproof fuzz run "${COMMON[@]:0:5}" --count=3 --out=c -- "$PWD/mounts" {img}
+    contains "$out" "100.0 % opened"
+}
+
 @test "a generator of one's own" {
     cat >generate <<'END'
 #!/bin/sh

@@ -17,7 +17,7 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
 
 void artefact_remove(const char *dir)
 {
-    nftw(dir, remove_one, OPEN_DIRS, FTW_DEPTH | FTW_PHYS);
+    nftw(dir, remove_one, OPEN_DIRS, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
 }
 
 char *artefact_dir(const char *out, const char *oracle, const char *id)

@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/inotify.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 
 #define LONG_AGO   1000000000 /* seconds since 1970: 2001-09-09, before any clock of today */
@@ -113,6 +114,7 @@ static void sweep(struct testdir *d, bool (*unwanted)(const struct testdir *d, c
             unlinkat(d->fd, e->d_name, 0) < 0) {
             AUTO_FREE char *path = NULL;
             if (asprintf(&path, "%s/%s", d->path, e->d_name) >= 0) {
+                umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW); /* a target that mounts, and was killed */
                 artefact_remove(path);
             }
         }
@@ -144,6 +146,7 @@ void testdir_remove_outs(struct testdir *d)
     sweep(d, is_any_out);
 }
 
+/* Directories are not looked at: what a target has mounted there may never answer. */
 uint64_t testdir_usage(void *testdir)
 {
     const struct testdir *d = testdir;
@@ -153,7 +156,8 @@ uint64_t testdir_usage(void *testdir)
 
     for (struct dirent *e; dir && (e = readdir(dir));) {
         struct stat st;
-        if (fstatat(d->fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode)) {
+        if (e->d_type != DT_DIR && fstatat(d->fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+            S_ISREG(st.st_mode)) {
             bytes += (uint64_t)st.st_blocks * 512;
         }
     }
