@@ -2,10 +2,8 @@
 /*
  * Injected, legal or real: a random client that knows nothing but the requests it makes, over a disk that
  * does what there is to do wrong, by rules that change all the time, and whose power is cut. Whatever is
- * wrong is explained; and a defect planted below is not. With a reference, and with an oracle. A seed makes
- * one kind of trouble: rules; power cuts, beside rules that leave the media as they are; or writes that are
- * seen for a while. SOAK_OPS: operations of the first test, over all seeds. BLKPROOF_ALL=1: power cuts beside
- * all rules.
+ * wrong is explained; and a defect planted below is not. With a reference, and with an oracle. SOAK_OPS:
+ * operations of the first two tests together, over all seeds.
  */
 #include "client.h"
 #include "drivers/fault/fault.h"
@@ -36,9 +34,7 @@ static PRINTF(1, 2) void note(const char *fmt, ...)
     diary_len = MIN(diary_len + (size_t)n, sizeof(diary) - 1);
 }
 
-/* Every action there is, where no client has to be let go by hand. %s: more selectors. First those
- * whose writes are seen for a while. */
-#define SEEN 2u
+/* Every action there is, where no client has to be let go by hand. %s: more selectors. */
 static const char *const rules[] = {
     "{\"op\":\"write\",\"action\":\"deferred-error\",\"data\":\"drop\",\"probability\":0.1%s}",
     "{\"action\":\"lost\",\"visible\":\"evict\",\"cache\":\"16k\",\"probability\":0.2%s}",
@@ -77,21 +73,6 @@ static const char *const rules[] = {
     "{\"op\":[\"write\",\"zero\"],\"action\":\"reorder\",\"probability\":0.5%s}",
 };
 
-/* What clients see for a while, and is then gone: in seeds of their own, which cut no power, unless
- * BLKPROOF_ALL. */
-static bool only_seen(void)
-{
-    return world_seed % 5 == 0 && !getenv("BLKPROOF_ALL");
-}
-
-static const char *any_rule(void)
-{
-    size_t first = only_seen() || getenv("BLKPROOF_ALL") ? 0 : SEEN;
-    size_t end = only_seen() ? SEEN : ARRAY_SIZE(rules);
-
-    return rules[first + rng_below(&rng, end - first)];
-}
-
 static co_fn void open_disk(const char *defect)
 {
     char below[1024];
@@ -127,7 +108,7 @@ static void change_rules(void)
 
     for (size_t i = 0; i < n; i++) {
         uint64_t at = rng_below(&rng, DEVICE_BYTES) & ~UINT64_C(511);
-        const char *rule = any_rule();
+        const char *rule = rules[rng_below(&rng, ARRAY_SIZE(rules))];
         bool ranged = rng_below(&rng, 2) && !strstr(rule, "flush") && !strstr(rule, "size");
         more[0] = '\0';
         if (ranged) {
@@ -181,7 +162,7 @@ static int trouble(void *arg)
         do {
             co_sleep_ns(50000);
         } while (!done && c.requests > until);
-        if (!only_seen() && rng_below(&rng, 3) == 0) {
+        if (rng_below(&rng, 3) == 0) {
             cut_power();
         }
     }
