@@ -128,7 +128,7 @@ static inline co_fn void client_request(struct client *c, char *buf)
     CHECK(ret == 0 || (ret == -EIO && (c->may_fail || c->resize)) || (ret == -ENOTSUP && may_refuse) ||
           (ret == REQ_DROPPED && c->may_drop));
     if (ret < 0 && c->may_drop) { /* the disk may be away: as one that tries again, not at once */
-        co_sleep_ns(20000);
+        co_sleep_ns(200000);
     }
     c->done[op]++;
     c->failed += ret == -EIO;
