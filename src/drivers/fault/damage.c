@@ -197,6 +197,9 @@ static void remember(struct fault_engine *e, struct fault_rule *rule, const stru
     uint32_t at = d->nmedia ? place(d, t->sector) : 0;
     bool known = d->nmedia && d->media[at].who;
 
+    if (known && d->media[at].seq > t->seq) {
+        return; /* somebody has looked since */
+    }
     if (!who || (!known && d->nmedia >= e->damage_limit) ||
         (!known && 2 * d->nmedia >= d->media_max && !grow(d))) {
         forget(e, t->sector, UINT64_MAX); /* what it says is not true any more */
@@ -213,7 +216,6 @@ static void remember(struct fault_engine *e, struct fault_rule *rule, const stru
     d->nmedia += !known;
     d->media[at] = *t;
     d->media[at].who = who;
-    d->media[at].seq = ++d->seq;
     who->refs++;
 }
 
@@ -247,7 +249,7 @@ void fault_damage_wire(struct fault_engine *e, struct fault_rule *rule, const st
 
 struct look {
     struct fault_rule *rule; /* NULL: only what was damaged before is looked at */
-    uint64_t opno, offset, end;
+    uint64_t opno, seq, offset, end;
     const struct req *good; /* a write or zero: what should be there; NULL: nothing is as it should be */
     const char *what;
 };
@@ -272,26 +274,28 @@ static void judge_sector(struct fault_engine *e, const struct look *l, uint64_t 
     bool good = l->good && as_it_should_be(l, at, shown, bytes);
 
     if (good && whole) {
-        forget(e, sector, UINT64_MAX);
+        forget(e, sector, l->seq);
     } else if (good) { /* the rest of the sector is as it was, perhaps damaged */
         uint32_t i = d->nmedia ? place(d, sector) : 0;
-        if (d->nmedia && d->media[i].who) {
+        if (d->nmedia && d->media[i].who && d->media[i].seq <= l->seq) {
             remember_past(e, &d->media[i]);
             d->media[i].hash = hash;
         }
     } else if (l->rule) {
         remember(e, l->rule,
-                 &(struct fault_trace){.sector = sector, .hash = hash, .opno = l->opno, .what = l->what});
+                 &(struct fault_trace){
+                     .sector = sector, .hash = hash, .opno = l->opno, .what = l->what, .seq = l->seq});
     }
 }
 
-static co_fn int look_at(struct fault_engine *e, const struct look *l)
+static co_fn int look_at(struct fault_engine *e, struct look *l)
 {
     struct node *below = node_below(e->node);
     uint64_t at = round_down(l->offset, SECTOR_SIZE), end;
     uint8_t *buf = buf_get(LOOK_BYTES);
     int ret = buf ? 0 : -ENOMEM;
 
+    l->seq = ++e->damage.seq;
     end = MIN(round_up(l->end, SECTOR_SIZE), MAX(node_size(below), at));
     while (ret == 0 && at < end) {
         uint64_t bytes = MIN(LOOK_BYTES, end - at);
@@ -350,7 +354,7 @@ static co_fn void look_at_edge(struct fault_engine *e, const struct req *r, uint
         return;
     }
     uint64_t start = round_down(edge, SECTOR_SIZE);
-    const struct look l = {
+    struct look l = {
         .opno = r->opno, .offset = MAX(r->offset, start), .end = MIN(end, start + SECTOR_SIZE), .good = r};
     if (look_at(e, &l) < 0) {
         fault_damage_untold(e, "a damaged sector cannot be read");

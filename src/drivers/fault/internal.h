@@ -280,7 +280,7 @@ struct fault_list { /* what a change replaces as one */
 struct fault_trace {
     uint64_t sector, hash, opno;
     uint64_t until;            /* what a sector showed before: to requests up to this one */
-    uint64_t seq;              /* of damage */
+    uint64_t seq;              /* of the look that saw it: a later one knows better */
     struct fault_culprit *who; /* NULL: the place is free */
     const char *what;
 };
@@ -291,7 +291,7 @@ struct fault_damage {
     struct fault_trace
         *wire;          /* what recent requests were given: sets of FAULT_WIRE_WAYS, by sector and opno */
     uint64_t last_opno; /* of the requests that have come */
-    uint64_t seq;       /* of what was remembered last */
+    uint64_t seq;       /* of the look that began last */
     uint64_t forgotten; /* damage for which there was no room: nobody will explain it */
     struct list owed;   /* what could not be looked at yet (owed.c) */
     uint32_t nowed;
