@@ -27,7 +27,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         json_array_foreach(lists[i], k, spec)
         {
             struct fault_rule *rule;
-            int parsed = fault_rule_parse(spec, "r", &rule, &err);
+            int parsed = fault_rule_parse(spec, "r", 1, &rule, &err);
             assert(parsed == 0);
             fault_rule_unref(rule);
         }

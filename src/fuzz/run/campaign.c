@@ -6,6 +6,7 @@
  */
 #include "fuzz/run/campaign.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -238,15 +239,13 @@ static bool give_out(struct campaign *c)
 /* ---- taking in ---- */
 
 /* OUT/findings/ORACLE-ID: test-N directories, of which `newest` and `smallest` name two. */
-static void point(const char *dir, const char *name, const char *to, char *ret_old, size_t size)
+static void point(const char *dir, const char *name, const char *to)
 {
     AUTO_FREE char *link = NULL, *fresh = NULL;
 
     if (asprintf(&link, "%s/%s", dir, name) < 0 || asprintf(&fresh, "%s/.%s", dir, name) < 0) {
         return;
     }
-    ssize_t n = readlink(link, ret_old, size - 1);
-    ret_old[n > 0 ? n : 0] = '\0';
     unlink(fresh);
     if (symlink(to, fresh) == 0) {
         rename(fresh, link);
@@ -263,13 +262,21 @@ static bool is_pointed_at(const char *dir, const char *name, const char *to)
     return strcmp(found, to) == 0;
 }
 
-static void drop_unless_pointed_at(const char *dir, const char *test)
+/* All that neither names: also what a campaign that was killed meant to remove. */
+static void drop_others(const char *dir)
 {
-    AUTO_FREE char *path = NULL;
+    DIR *d = opendir(dir);
+    const struct dirent *e;
 
-    if (*test && !is_pointed_at(dir, "newest", test) && !is_pointed_at(dir, "smallest", test) &&
-        asprintf(&path, "%s/%s", dir, test) >= 0) {
-        artefact_remove(path);
+    while (d && (e = readdir(d))) {
+        AUTO_FREE char *path = NULL;
+        if (strncmp(e->d_name, "test-", 5) == 0 && !is_pointed_at(dir, "newest", e->d_name) &&
+            !is_pointed_at(dir, "smallest", e->d_name) && asprintf(&path, "%s/%s", dir, e->d_name) >= 0) {
+            artefact_remove(path);
+        }
+    }
+    if (d) {
+        closedir(d);
     }
 }
 
@@ -288,7 +295,7 @@ static void keep_artefact(const struct campaign *c, const json_t *hit, uint64_t 
     AUTO_FREE char *dir = artefact_dir(c->out, json_string_value(json_object_get(hit, "oracle")),
                                        json_string_value(json_object_get(hit, "id")));
     AUTO_FREE char *to = NULL;
-    char test[32], old[2][64] = {"", ""};
+    char test[32];
 
     snprintf(test, sizeof(test), "test-%llu", (unsigned long long)n);
     if (!dir || !staged || (mkdir(dir, 0777) < 0 && errno != EEXIST) ||
@@ -300,13 +307,12 @@ static void keep_artefact(const struct campaign *c, const json_t *hit, uint64_t 
         artefact_remove(staged);
         return;
     }
-    point(dir, "newest", test, old[0], sizeof(old[0]));
+    point(dir, "newest", test);
     if (smallest) {
-        point(dir, "smallest", test, old[1], sizeof(old[1]));
+        point(dir, "smallest", test);
         write_finding(dir, hit);
     }
-    drop_unless_pointed_at(dir, old[0]);
-    drop_unless_pointed_at(dir, old[1]);
+    drop_others(dir);
 }
 
 static uint64_t number(const json_t *j, const char *key)
