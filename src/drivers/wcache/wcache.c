@@ -45,7 +45,7 @@ static co_fn int wcache_open(struct node *n, struct err *err)
     if (wc_cache_init(c) < 0) {
         return err_set(err, -ENOMEM, "no memory for a cache of %llu bytes", (unsigned long long)c->size);
     }
-    c->memory.most = (uint64_t)c->npieces * WC_PAGE_SECTORS;
+    c->memory.most = MAX((uint64_t)c->npieces * WC_PAGE_SECTORS, (uint64_t)WC_MARKS_MIN);
     /* Requests come as they are; what the device cannot do with them, the gate below does. */
     n->limits.align = n->limits.mem_align = 1;
     n->limits.zero_align = n->limits.discard_align = 1;
