@@ -143,7 +143,7 @@ END
     printf '#!/bin/sh\nmkdir mnt && mount -t tmpfs none mnt && touch mnt/file\n' >mounts
     chmod +x mounts
     unshare -rm mount -t tmpfs none /mnt || skip "namespaces are not permitted here"
-    expect 0 blkproof fuzz run "${COMMON[@]:0:5}" --count=3 --out=c -- "$PWD/mounts" {img}
+    expect 0 blkproof fuzz run "${COMMON[@]:0:5}" --count=3 --out=c -- "$PWD/mounts" "{img}"
     contains "$out" "100.0 % opened"
 }
 
