@@ -85,9 +85,8 @@ struct wc_mark {
     uint8_t fate;
 };
 
-#define WC_MARKS_MIN                                                                                         \
-    65536u /* sectors: what a small cache has lost in many cuts, and nobody has read since                   \
-            */
+/* Sectors: what a small cache has lost in many cuts, and nobody has read since. */
+#define WC_MARKS_MIN 65536u
 
 struct wc_past { /* what a sector held before it was written again */
     struct wc_mark mark;
